@@ -1,0 +1,74 @@
+"""Execute notebooks in place and store their outputs; `--check` says which stored outputs are not those of the source.
+
+    python docs/run_nbs.py                  every notebook of nbs/
+    python docs/run_nbs.py nbs/00_curve.ipynb
+    python docs/run_nbs.py --check
+"""
+import hashlib
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+SKIPPED = re.compile(r'^#\s*\|\s*eval:\s*false', re.M | re.I)
+
+
+class Client(NotebookClient):
+    "Runs what nbdev_test runs: a cell with `#| eval: false` is left alone"
+    async def async_execute_cell(self, cell, *args, **kwargs):
+        if cell.cell_type == 'code' and SKIPPED.search(cell.source): return cell
+        return await super().async_execute_cell(cell, *args, **kwargs)
+
+
+def fingerprint(nb):
+    "Of the code that the stored outputs came from"
+    return hashlib.sha256('\0'.join(c.source for c in nb.cells if c.cell_type == 'code').encode()).hexdigest()[:16]
+
+
+def run(path):
+    "Execute the notebook at `path`, with an empty Jupyter configuration and the folder of the notebook as the working one"
+    nb = nbformat.read(path, 4)
+    for c in nb.cells:
+        if c.cell_type == 'code': c.outputs, c.execution_count = [], None
+    Client(nb, timeout=1200, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    text = nbformat.writes(nb)
+    for mime in nb.metadata.get('widgets', {}).values():        # random widget ids would change the file at every run
+        for i, old in enumerate(mime['state']): text = text.replace(old, hashlib.md5(f'{path.stem}/{i}'.encode()).hexdigest())
+    nb = nbformat.reads(text, 4)
+    nb.metadata.pop('language_info', None)
+    nb.metadata.executed = fingerprint(nb)
+    nbformat.write(nb, path)
+
+
+def faults(path):
+    "What is wrong with the stored outputs at `path`, as sentences"
+    nb = nbformat.read(path, 4)
+    if nb.metadata.get('executed') != fingerprint(nb): yield 'its outputs are not those of its code'
+    for i, c in enumerate(nb.cells):
+        for o in c.get('outputs', []):
+            if o.output_type == 'error': yield f'cell {i} ended in {o.ename}'
+            if str(ROOT) in str(o) or str(Path.home()) + os.sep in str(o): yield f'cell {i} shows a path of this machine'
+
+
+def main(args):
+    check = '--check' in args
+    names = [a for a in args if a != '--check']
+    paths = [Path(n).resolve() for n in names] or sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+    if check:
+        bad = [f'{p.relative_to(ROOT)}: {f}' for p in paths for f in faults(p)]
+        print('\n'.join([f'{b}; run python docs/run_nbs.py {b.split(":")[0]}' for b in bad] or [f'{len(paths)} notebooks are executed']))
+        return bool(bad)
+    for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'IPYTHONDIR'):
+        Path(os.environ.setdefault(k, str(ROOT/'.jupyter-home'/k))).mkdir(parents=True, exist_ok=True)
+    for p in paths:
+        t = time.time()
+        run(p)
+        print(f'{p.relative_to(ROOT)} {time.time() - t:.1f}s', flush=True)
+
+
+if __name__ == '__main__': sys.exit(main(sys.argv[1:]))
