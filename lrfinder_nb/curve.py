@@ -205,7 +205,7 @@ def default_beta(lrs,  # rates of the sweep, shape (n,)
 # %% ../nbs/00_curve.ipynb #575d2191
 @lru_cache(128)
 def _kernel(n, width):
-    "Local-linear weights: (half, w, w*t, S0, S1, S2, determinant, variance of a fit, leverage)"
+    "Local-linear weights: (half, w, w*t, S0, S1, S2, determinant, variance of a fit)"
     h = min(math.ceil(4*width), n - 1)
     t = np.arange(-h, h + 1)
     w = np.exp(-.5*(t/width)**2)
@@ -215,7 +215,7 @@ def _kernel(n, width):
     d = S0*S2 - S1*S1
     d[d <= 1e-12*S0*S0] = np.inf        # a single point under the kernel has no slope
     var = np.where(np.isinf(d), 1, (S2*S2*C0 - 2*S1*S2*C1 + S1*S1*C2)/d**2)
-    return h, w[::-1], (w*t)[::-1], S0, S1, S2, d, var, np.where(np.isinf(d), 1, S2/d)
+    return h, w[::-1], (w*t)[::-1], S0, S1, S2, d, var
 
 # %% ../nbs/00_curve.ipynb #dcd46205
 def smooth(losses,  # losses, shape (n,), finite
@@ -223,7 +223,7 @@ def smooth(losses,  # losses, shape (n,), finite
           ) -> tuple:
     "Local-linear trend of `losses` without lag: (values, slopes per step), each of shape (n,)"
     y = np.asarray(losses, dtype=np.float64)
-    h, w, wt, S0, S1, S2, d, *_ = _kernel(len(y), max(width_of(beta), .3))
+    h, w, wt, S0, S1, S2, d, _ = _kernel(len(y), max(width_of(beta), .3))
     T0, T1 = (np.convolve(y, k)[h:h + len(y)] for k in (w, wt))
     slope = (S0*T1 - S1*T0)/d
     return (T0 - slope*S1)/S0, slope
@@ -237,12 +237,11 @@ class Trend:
     values: np.ndarray  # smoothed losses, shape (m,)
     slopes: np.ndarray  # loss per decade of learning rate, shape (m,)
     errors: np.ndarray  # standard error of each value, in loss units, shape (m,)
-    leverage: np.ndarray  # how much each loss pulls at its own value, in [0, 1], shape (m,)
     noise: float  # standard deviation of one loss
     beta: float  # EMA factor of the smoother's width
 
     def __len__(self): return len(self.lrs)
-    def __getitem__(self, s:slice): return Trend(*(getattr(self, k)[s] for k in ('lrs', 'losses', 'values', 'slopes', 'errors', 'leverage')), self.noise, self.beta)
+    def __getitem__(self, s:slice): return Trend(*(getattr(self, k)[s] for k in ('lrs', 'losses', 'values', 'slopes', 'errors')), self.noise, self.beta)
 
 # %% ../nbs/00_curve.ipynb #65e63b5b
 def ceiling(losses,  # losses before divergence, shape (m,)
@@ -268,7 +267,7 @@ def trend(curve:LossCurve,  # the record
     cut = diverges_at(curve.losses, diverge_threshold)
     lrs, losses = curve.lrs[:cut], curve.losses[:cut]
     if beta is None: beta = default_beta(curve.lrs)
-    if not cut: return Trend(*[lrs]*6, 0., beta)
+    if not cut: return Trend(*[lrs]*5, 0., beta)
     noise = noise_level(losses)
-    *_, var, leverage = _kernel(cut, max(width_of(beta), .3))
-    return Trend(lrs, losses, *trend_values(lrs, losses, beta, noise), noise*np.sqrt(var), leverage, noise, beta)
+    *_, var = _kernel(cut, max(width_of(beta), .3))
+    return Trend(lrs, losses, *trend_values(lrs, losses, beta, noise), noise*np.sqrt(var), noise, beta)
