@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'MIN_POINTS', 'MIN_DROP', 'NoSuggestion', 'Suggestion', 'Reading', 'rule', 'minimum_divisor', 'minimum',
-           'steepest', 'balanced', 'longest_descent', 'valley', 'slide', 'largest_drop', 'Analysis', 'analyse',
-           'interval']
+           'steepest', 'balanced', 'longest_descent', 'valley', 'slide', 'largest_drop', 'rises_again', 'cut_too_early',
+           'Analysis', 'analyse', 'interval']
 
 # %% ../nbs/01_suggest.ipynb #8b8bfa59
 import math
@@ -20,6 +20,9 @@ from .curve import LossCurve, Trend, ceiling, trend, trend_values
 # %% ../nbs/01_suggest.ipynb #9b4c9a28
 class NoSuggestion(ValueError):
     "No learning rate can be read from this curve; the message says why and what to change"
+    def __init__(self, why:str, symptom:str=''):
+        super().__init__(why)
+        self.symptom = symptom  # in two words
 
 
 @dataclass(frozen=True)
@@ -148,18 +151,38 @@ def largest_drop(values,  # smoothed losses, shape (m,)
     return fall/error if error else math.inf
 
 # %% ../nbs/01_suggest.ipynb #a0d3d5af
-def _refusal(curve, cut, kept, skip_start, skip_end):
-    "The sentence why no rule may read `kept`, or an empty string"
+def rises_again(t:Trend  # the trend up to the cut
+               ) -> bool:
+    "Whether the trend rises, beyond its noise, after its lowest point"
+    after = slice(int(t.values.argmin()), None)
+    return largest_drop(t.values[after][::-1], t.errors[after][::-1]) > MIN_DROP
+
+
+def cut_too_early(curve:LossCurve,  # the record
+                  t:Trend,  # its trend up to the cut
+                  diverge_threshold:float,  # what it was cut with
+                 ) -> str:
+    "The sentence that the cut came too early, or an empty string"
+    beyond, cut = curve.losses[len(t):len(t) + 3], len(t)
+    start = float(np.median(t.losses[:max(5, cut//5)])) if cut else -math.inf
+    if cut == len(curve) or not np.isfinite(beyond).all() or float(np.median(beyond)) > start + 3*t.noise or rises_again(t): return ''
+    return f"the cut at step {cut} (rate {curve.lrs[cut]:.1e}) comes before the loss is back at its start: raise diverge_threshold above {diverge_threshold:g}"
+
+# %% ../nbs/01_suggest.ipynb #ccd86655
+def _refusal(curve, t, kept, skip_start, skip_end, diverge_threshold):
+    "`NoSuggestion` where no rule may read `kept`, or None"
+    remedy, cut = f"lower start_lr below {curve.lrs[0]:.1e}, or check the data and the loss", len(t)
+    if len(kept) >= MIN_POINTS and largest_drop(kept.values, kept.errors) > MIN_DROP: return None
+    if early := cut_too_early(curve, t, diverge_threshold): return NoSuggestion(early, 'stopped too early')
     if len(kept) < MIN_POINTS:
-        if cut <= 2*MIN_POINTS and (cut < len(curve) or curve.ended in ('diverged', 'non-finite')):
-            return f"the loss diverged at once (step {cut}, rate {curve.lrs[min(cut, len(curve) - 1)]:.1e}): lower start_lr below {curve.lrs[0]:.1e}, or check the data and the loss"
-        return (f"only {len(kept)} of {len(curve)} points are left after the cut, skip_start={skip_start} and skip_end={skip_end}, and a rule needs {MIN_POINTS}: "
-                "raise num_iter, or lower skip_start and skip_end")
-    if largest_drop(kept.values, kept.errors) > MIN_DROP: return ''
-    if largest_drop(kept.values[::-1], kept.errors[::-1]) > MIN_DROP:
-        return f"the loss only rose (from {kept.values[0]:.3g} to {kept.values.max():.3g}): lower start_lr below {curve.lrs[0]:.1e}, or check the data and the loss"
-    return (f"the loss never fell by more than its noise (noise {kept.noise:.2g} a step, from {kept.values[0]:.3g} to {kept.values.min():.3g}): "
-            f"raise end_lr above {curve.lrs[-1]:.1e}, or raise num_iter, or check that the model learns")
+        if (cut < len(curve) or curve.ended in ('diverged', 'non-finite')) and not (cut and largest_drop(t.values, t.errors) > MIN_DROP):
+            return NoSuggestion(f"the loss diverged at once (step {cut}, rate {curve.lrs[min(cut, len(curve) - 1)]:.1e}): {remedy}", 'diverged at once')
+        return NoSuggestion(f"only {len(kept)} of {len(curve)} points are left after the cut, skip_start={skip_start} and skip_end={skip_end}, "
+                            f"and a rule needs {MIN_POINTS}: raise num_iter, or lower skip_start and skip_end", 'too few points')
+    first, low, high = kept.values[0], kept.values.min(), kept.values.max()
+    if largest_drop(kept.values[::-1], kept.errors[::-1]) > MIN_DROP: return NoSuggestion(f"the loss only rose (from {first:.3g} to {high:.3g}): {remedy}", 'only rose')
+    return NoSuggestion(f"the loss never fell by more than its noise (noise {kept.noise:.2g} a step, from {first:.3g} to {low:.3g}): raise end_lr above "
+                        f"{curve.lrs[-1]:.1e}, or raise num_iter, or check that the model learns", 'never fell')
 
 # %% ../nbs/01_suggest.ipynb #31419e29
 @dataclass(frozen=True, repr=False)
@@ -177,7 +200,7 @@ class Analysis:
 
     @property
     def suggestion(self) -> Suggestion:
-        if isinstance(self.found, NoSuggestion): raise NoSuggestion(*self.found.args)
+        if isinstance(self.found, NoSuggestion): raise NoSuggestion(str(self.found), self.found.symptom)
         return self.found
     @property
     def problem(self) -> str: return str(self.found) if isinstance(self.found, NoSuggestion) else ''
@@ -209,8 +232,8 @@ def analyse(curve:LossCurve,  # the record of a sweep
     skip_start, skip_end = int(skip_start), int(skip_end)
     t = trend(curve, beta, diverge_threshold)
     kept = t[skip_start:max(skip_start, len(t) - skip_end)]
-    if why := _refusal(curve, len(t), kept, skip_start, skip_end): found = NoSuggestion(why)
-    else:
+    found = _refusal(curve, t, kept, skip_start, skip_end, diverge_threshold)
+    if found is None:
         r = RULES[rule](kept)
         lr = r.lr_at(kept.lrs)
         found = Suggestion(lr/r.divisor, rule, skip_start + round(r.position), r.why.format(lr=f'{lr:.1e}'), kept)
