@@ -37,6 +37,7 @@ class LossCurve:
     losses: np.ndarray  # raw loss of each step, shape (n,); the last may be non-finite
     ended: str = 'completed'  # one of 'completed', 'diverged', 'non-finite', 'stopped', 'exhausted'
     step_mode: str = 'exp'  # how the rates were spaced: 'exp' or 'linear'
+    diverge_threshold: float = 4.  # times the smallest loss at which the sweep itself would stop, above 1
     ran_on: dict = field(default_factory=dict)  # what the sweep ran on: names and plain numbers
 
     def __post_init__(self):
@@ -49,12 +50,12 @@ class LossCurve:
     def __eq__(self, o): return isinstance(o, LossCurve) and _values(self) == _values(o)
     def __hash__(self): return hash((self.lrs.tobytes(), self.losses.tobytes(), self.ended))
     def __repr__(self): return f"LossCurve({len(self)} points, {self.lrs[0]:.3g} to {self.lrs[-1]:.3g}, {self.ended}, {sparkline(self.losses)})"
-    def __reduce__(self): return LossCurve, (self.lrs, self.losses, self.ended, self.step_mode, dict(self.ran_on))
+    def __reduce__(self): return LossCurve, (self.lrs, self.losses, self.ended, self.step_mode, self.diverge_threshold, dict(self.ran_on))
 
 # %% ../nbs/00_curve.ipynb #415f652f
 def _values(c):
     "What two equal curves share"
-    return c.lrs.tobytes(), c.losses.tobytes(), c.ended, c.step_mode, dict(c.ran_on)
+    return c.lrs.tobytes(), c.losses.tobytes(), c.ended, c.step_mode, c.diverge_threshold, dict(c.ran_on)
 
 
 def _check(c):
@@ -65,6 +66,9 @@ def _check(c):
         raise ValueError(f"lrs must be finite, positive and increasing, got {np.array2string(c.lrs, threshold=6, precision=3)}; sort them and drop repeats")
     if c.ended not in ENDS: raise ValueError(f"ended must be one of {', '.join(ENDS)}, got {c.ended!r}; choose one of them")
     if c.step_mode not in ('exp', 'linear'): raise ValueError(f"step_mode must be 'exp' or 'linear', got {c.step_mode!r}; choose one of them")
+    if not (isinstance(c.diverge_threshold, (int, float)) and c.diverge_threshold > 1): raise ValueError(f"diverge_threshold must be above 1, got {c.diverge_threshold!r}; math.inf is never")
+    odd = [k for k, v in c.ran_on.items() if not (isinstance(k, str) and isinstance(v, (str, int, float, bool, type(None))))]
+    if odd: raise TypeError(f"ran_on must hold names and plain numbers, got {odd[0]!r}: {c.ran_on[odd[0]]!r:.60}; turn it into text")
 
 # %% ../nbs/00_curve.ipynb #36224f79
 def sparkline(losses,  # losses, shape (n,); clipped at the highest of the first five, so that an explosion does not flatten the rest
@@ -87,8 +91,9 @@ def save_curve(curve:LossCurve,  # what to save
               ) -> Path:
     "Write `curve` to `path` as JSON, all or nothing; `OSError` where that cannot be done"
     path = Path(path)
-    body = dict(schema=SCHEMA, version=VERSION, ended=curve.ended, step_mode=curve.step_mode, ran_on=dict(curve.ran_on),
-                lrs=curve.lrs.tolist(), losses=[x if math.isfinite(x) else str(x) for x in curve.losses.tolist()])
+    word = lambda x: str(x) if isinstance(x, float) and not math.isfinite(x) else x
+    body = dict(schema=SCHEMA, version=VERSION, ended=curve.ended, step_mode=curve.step_mode, diverge_threshold=word(curve.diverge_threshold),
+                ran_on={k: word(v) for k, v in curve.ran_on.items()}, lrs=curve.lrs.tolist(), losses=[word(x) for x in curve.losses.tolist()])
     text, tmp = json.dumps(body, indent=1, allow_nan=False), None
     try:
         with tempfile.NamedTemporaryFile('w', dir=path.parent, prefix=path.name, suffix='.part', delete=False, encoding='utf-8') as f:
@@ -114,7 +119,8 @@ def _parse(text):
     if d.get('version') != VERSION: raise ValueError(f"it has version {d.get('version')!r:.40} and this library reads {VERSION}")
     for k, t in dict(lrs=list, losses=list, ended=str, step_mode=str, ran_on=dict).items():
         if not isinstance(d.get(k), t): raise ValueError(f"{k} is missing or no {t.__name__}")
-    return LossCurve([_number(x, 'lrs') for x in d['lrs']], [_number(x, 'losses') for x in d['losses']], d['ended'], d['step_mode'], d['ran_on'])
+    return LossCurve([_number(x, 'lrs') for x in d['lrs']], [_number(x, 'losses') for x in d['losses']], d['ended'], d['step_mode'],
+                     _number(d.get('diverge_threshold'), 'diverge_threshold'), d['ran_on'])
 
 # %% ../nbs/00_curve.ipynb #844f8d63
 def load_curve(path,  # file that `save_curve` wrote
@@ -124,7 +130,7 @@ def load_curve(path,  # file that `save_curve` wrote
     except OSError as e: raise type(e)(f"cannot read a curve from '{path}' ({e.strerror or e}); pass a file that save wrote") from None
     except UnicodeDecodeError: raise ValueError(f"'{path}' is not a saved curve (it is not text); pass a file that save wrote") from None
     try: return _parse(text)
-    except (ValueError, OverflowError, RecursionError) as e: raise ValueError(f"'{path}' is not a saved curve ({e}); pass a file that save wrote") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as e: raise ValueError(f"'{path}' is not a saved curve ({e}); pass a file that save wrote") from None
 
 # %% ../nbs/00_curve.ipynb #2997d0e5
 def noise_level(losses,  # losses, shape (n,), finite
@@ -261,10 +267,10 @@ def trend_values(lrs, losses, beta, noise):
 # %% ../nbs/00_curve.ipynb #0c5302de
 def trend(curve:LossCurve,  # the record
           beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade of rate
-          diverge_threshold:float=4,  # cut where the loss exceeds this many times the smallest so far, above 1
+          diverge_threshold:float|None=None,  # cut where the loss exceeds this many times the smallest so far, above 1; None for what the sweep used
          ) -> Trend:
     "The lag-free trend of `curve` up to where it diverged; of length zero where the first loss is not finite"
-    cut = diverges_at(curve.losses, diverge_threshold)
+    cut = diverges_at(curve.losses, curve.diverge_threshold if diverge_threshold is None else diverge_threshold)
     lrs, losses = curve.lrs[:cut], curve.losses[:cut]
     if beta is None: beta = default_beta(curve.lrs)
     if not cut: return Trend(*[lrs]*5, 0., beta)

@@ -224,10 +224,11 @@ def analyse(curve:LossCurve,  # the record of a sweep
             beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade of rate
             skip_start:int=10,  # points to ignore at the start
             skip_end:int=5,  # points to ignore before the end or the cut
-            diverge_threshold:float=4,  # cut where the loss exceeds this many times the smallest so far, above 1
+            diverge_threshold:float|None=None,  # cut where the loss exceeds this many times the smallest so far, above 1; None for what the sweep used
             rule:str='minimum',  # name of the rule, one of `RULES`
            ) -> Analysis:
     "Read `curve`: the trend, the kept part and the suggestion, or the sentence why there is none"
+    if diverge_threshold is None: diverge_threshold = curve.diverge_threshold
     _check_settings(beta, skip_start, skip_end, diverge_threshold, rule)
     skip_start, skip_end = int(skip_start), int(skip_end)
     t = trend(curve, beta, diverge_threshold)
