@@ -237,7 +237,7 @@ def smooth(losses,  # losses, shape (n,), finite
 # %% ../nbs/00_curve.ipynb #498affc0
 @dataclass(frozen=True, eq=False)
 class Trend:
-    "The lag-free trend of a curve up to where it diverged"
+    "The lag-free trend of the finite part of a curve"
     lrs: np.ndarray  # rates, shape (m,)
     losses: np.ndarray  # raw losses, shape (m,)
     values: np.ndarray  # smoothed losses, shape (m,)
@@ -245,9 +245,10 @@ class Trend:
     errors: np.ndarray  # standard error of each value, in loss units, shape (m,)
     noise: float  # standard deviation of one loss
     beta: float  # EMA factor of the smoother's width
+    cut: int  # where the curve diverged, as an index into the curve; its length where it did not
 
     def __len__(self): return len(self.lrs)
-    def __getitem__(self, s:slice): return Trend(*(getattr(self, k)[s] for k in ('lrs', 'losses', 'values', 'slopes', 'errors')), self.noise, self.beta)
+    def __getitem__(self, s:slice): return Trend(*(getattr(self, k)[s] for k in ('lrs', 'losses', 'values', 'slopes', 'errors')), self.noise, self.beta, self.cut)
 
 # %% ../nbs/00_curve.ipynb #65e63b5b
 def ceiling(losses,  # losses before divergence, shape (m,)
@@ -255,25 +256,25 @@ def ceiling(losses,  # losses before divergence, shape (m,)
            ) -> float:
     "The level just above the start of a curve: what lies higher is clipped before smoothing"
     start = float(np.median(losses[:max(5, len(losses)//5)]))
-    return start + max(.1*(start - float(np.min(losses))), 3*noise)
+    return start + max(.1*(start - float(np.min(running_median(losses)))), 3*noise)
 
 
-def trend_values(lrs, losses, beta, noise):
-    "Smoothed losses and slopes per decade of raw `losses`, each of shape (m,)"
-    med = running_median(losses)
-    values, slopes = smooth(np.minimum(med, ceiling(med, noise)), beta)
+def trend_values(lrs, losses, beta, top):
+    "Smoothed losses and slopes per decade of raw `losses`, clipped at `top`; each of shape (m,)"
+    values, slopes = smooth(running_median(np.minimum(losses, top)), beta)
     return values, slopes/(np.gradient(np.log10(lrs)) if len(lrs) > 1 else 1.)
 
 # %% ../nbs/00_curve.ipynb #0c5302de
 def trend(curve:LossCurve,  # the record
           beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade of rate
-          diverge_threshold:float|None=None,  # cut where the loss exceeds this many times the smallest so far, above 1; None for what the sweep used
+          diverge_threshold:float|None=None,  # diverged where the loss exceeds this many times the smallest so far, above 1; None for what the sweep used
          ) -> Trend:
-    "The lag-free trend of `curve` up to where it diverged; of length zero where the first loss is not finite"
+    "The lag-free trend of the finite part of `curve`; of length zero where the first loss is not finite"
+    finite = diverges_at(curve.losses, math.inf)
     cut = diverges_at(curve.losses, curve.diverge_threshold if diverge_threshold is None else diverge_threshold)
-    lrs, losses = curve.lrs[:cut], curve.losses[:cut]
+    lrs, losses = curve.lrs[:finite], curve.losses[:finite]
     if beta is None: beta = default_beta(curve.lrs)
-    if not cut: return Trend(*[lrs]*5, 0., beta)
-    noise = noise_level(losses)
-    *_, var = _kernel(cut, max(width_of(beta), .3))
-    return Trend(lrs, losses, *trend_values(lrs, losses, beta, noise), noise*np.sqrt(var), noise, beta)
+    if not cut: return Trend(*[lrs[:0]]*5, 0., beta, cut)
+    noise = noise_level(losses[:cut])
+    values, slopes = trend_values(lrs, losses, beta, ceiling(losses[:cut], noise))
+    return Trend(lrs, losses, values, slopes, noise*np.sqrt(_kernel(finite, max(width_of(beta), .3))[-1]), noise, beta, cut)

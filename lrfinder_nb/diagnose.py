@@ -26,7 +26,7 @@ def never_rose(a):
     return f"the loss fell but never rose again, so the largest usable rate was not seen ({end}): raise end_lr, or let the sweep run on"
 
 
-def stopped_too_early(a): return cut_too_early(a.curve, a.trend, a.diverge_threshold)
+def stopped_too_early(a): return cut_too_early(a.trend, a.diverge_threshold)
 
 # %% ../nbs/02_diagnose.ipynb #fac4545f
 NOISY = 5.  # ratio of the interval's ends from which a suggestion is called too noisy
@@ -39,7 +39,7 @@ def too_noisy(a):
 
 
 def at_the_edge(a):
-    i, last = a.suggestion.index, a.skip_start + len(a.kept) - 1
+    i, last = a.suggestion.index, a.kept.stop - 1
     if never_rose(a) or a.skip_start < i < last: return ''
     if i <= a.skip_start: return f"the landmark lies on the first point kept ({a.curve.lrs[i]:.1e}): lower start_lr, or skip_start below {a.skip_start}"
     return f"the landmark lies on the last point kept ({a.curve.lrs[i]:.1e}): lower skip_end below {a.skip_end}, or raise diverge_threshold above {a.diverge_threshold:g}"

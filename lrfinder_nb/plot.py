@@ -29,36 +29,34 @@ def _axes(ax):
 def _window(a):
     "(lowest, highest) loss worth seeing: an explosion leaves through the top"
     t = a.trend
-    losses = t.losses if len(t) else a.curve.losses[np.isfinite(a.curve.losses)]
-    if not len(losses): return 0., 1.
-    low, start = float(losses.min()), float(np.median(losses[:max(5, len(losses)//5)]))
-    high = max(start, float(np.quantile(losses[:max(1, a.cut - a.skip_end)], .98)))
+    if not a.cut: return 0., 1.
+    losses = t.losses[:a.cut]
+    low, high = float(losses.min()), max(float(np.median(losses[:max(5, a.cut//5)])), float(np.quantile(losses[:max(1, a.cut - 5)], .98)))
     pad = .08*(high - low) or .1*(abs(high) or 1.)
     return low - pad, high + 2*pad
 
 
 def _draw_trend(ax, a, colour, label, points=True):
     "Raw losses and trend of one analysis, the parts that were not read in grey"
-    c, t, lo, hi = a.curve, a.trend, a.skip_start, a.skip_start + len(a.kept)
-    if points: ax.plot(c.lrs, c.losses, '.', color=GREY, alpha=.45, markersize=4, zorder=1)
-    ax.plot(t.lrs, t.values, '-', color=GREY, alpha=.6, linewidth=1, zorder=2)
-    ax.plot(t.lrs[lo:hi], t.values[lo:hi], '-', color=colour, linewidth=2, label=label, zorder=3)
+    c, t = a.curve, a.trend
+    if points: ax.plot(c.lrs, c.losses, '.', color=GREY, alpha=.6, markersize=4, zorder=1)
+    ax.plot(t.lrs[:a.cut], t.values[:a.cut], '-', color=GREY, alpha=.6, linewidth=1, zorder=2)
+    ax.plot(t.lrs[a.kept], t.values[a.kept], '-', color=colour, linewidth=2, label=label, zorder=3)
 
 # %% ../nbs/10_plot.ipynb #3c29fb04
 def _draw_unread(ax, a):
     "Grey out what was skipped and what was cut"
-    lrs, t = a.curve.lrs, a.trend
-    if len(a.kept):
-        ax.axvspan(lrs[0], a.kept.lrs[0], color=GREY, alpha=.12, linewidth=0, zorder=0)
-        if a.kept.lrs[-1] < lrs[-1]: ax.axvspan(a.kept.lrs[-1], lrs[-1], color=GREY, alpha=.12, linewidth=0, zorder=0)
+    lrs, kept = a.curve.lrs, a.trend.lrs[a.kept]
+    if len(kept):
+        for ends in ((lrs[0], kept[0]), (kept[-1], lrs[-1])): ax.axvspan(*ends, color=GREY, alpha=.12, linewidth=0, zorder=0)
     if a.cut < len(lrs): ax.axvline(lrs[a.cut], color=GREY, linestyle=':', linewidth=1, zorder=1)
 
 
-def _draw_suggestion(ax, s, colour, label=''):
-    "A line at the suggested rate and a band over its interval"
-    ax.axvspan(*s.interval, color=colour, alpha=.18, linewidth=0, zorder=0)
-    ax.axvline(s.lr, color=colour, linestyle='--', linewidth=1.5, label=label or None, zorder=4)
-    if not label: ax.plot([s.lr], [np.interp(math.log(s.lr), np.log(s.kept.lrs), s.kept.values)], 'o', color=colour, markersize=7, zorder=5)
+def _draw_suggestion(ax, s, colour, band=True):
+    "A line at the suggested rate, a dot on the trend and a band over the interval"
+    if band: ax.axvspan(*s.interval, color=colour, alpha=.18, linewidth=0, zorder=0)
+    ax.axvline(s.lr, color=colour, linestyle='--', linewidth=1.5, zorder=4)
+    ax.plot([s.lr], [np.interp(math.log(s.lr), np.log(s.trend.lrs), s.trend.values)], 'o', color=colour, markersize=7, zorder=5)
 
 # %% ../nbs/10_plot.ipynb #0a78696a
 def plot_curve(curve,  # a `LossCurve`, or several: a list, or a dict of names to curves
@@ -73,7 +71,7 @@ def plot_curve(curve,  # a `LossCurve`, or several: a list, or a dict of names t
     for (name, a), colour in zip(analyses.items(), COLOURS*(1 + len(analyses)//len(COLOURS))):
         _draw_trend(ax, a, colour, name or None, points=single)
         if single: _draw_unread(ax, a)
-        if not a.problem: _draw_suggestion(ax, a.suggestion, ORANGE if single else colour)
+        if not a.problem: _draw_suggestion(ax, a.suggestion, ORANGE if single else colour, band=single)
     lows, highs = zip(*map(_window, analyses.values()))
     _dress(ax, list(analyses.values()), min(lows), max(highs))
     if not single: ax.legend(frameon=False)

@@ -32,10 +32,11 @@ class Suggestion:
     rule: str  # name of the rule that read it
     index: int  # the point of the curve that the rule rests on
     why: str  # one sentence of reason
-    kept: Trend = field(repr=False, compare=False)  # the part of the trend that was read
+    trend: Trend = field(repr=False, compare=False)  # the trend that was read
+    kept: slice = field(repr=False, compare=False)  # the part of it that the rule saw
 
     @cached_property
-    def interval(self) -> tuple: return interval(self.kept, self.rule)
+    def interval(self) -> tuple: return interval(self.trend, self.kept, self.rule)
     def __float__(self): return self.lr
     def __repr__(self): return f"Suggestion({self.lr:.2e}, {self.interval[0]:.1e} to {self.interval[1]:.1e}, {self.rule}: {self.why})"
 
@@ -151,31 +152,31 @@ def largest_drop(values,  # smoothed losses, shape (m,)
     return fall/error if error else math.inf
 
 # %% ../nbs/01_suggest.ipynb #a0d3d5af
-def rises_again(t:Trend  # the trend up to the cut
+def rises_again(t:Trend  # a trend
                ) -> bool:
     "Whether the trend rises, beyond its noise, after its lowest point"
     after = slice(int(t.values.argmin()), None)
     return largest_drop(t.values[after][::-1], t.errors[after][::-1]) > MIN_DROP
 
 
-def cut_too_early(curve:LossCurve,  # the record
-                  t:Trend,  # its trend up to the cut
+def cut_too_early(t:Trend,  # the trend, and where it was cut
                   diverge_threshold:float,  # what it was cut with
                  ) -> str:
     "The sentence that the cut came too early, or an empty string"
-    beyond, cut = curve.losses[len(t):len(t) + 3], len(t)
-    start = float(np.median(t.losses[:max(5, cut//5)])) if cut else -math.inf
-    if cut == len(curve) or not np.isfinite(beyond).all() or float(np.median(beyond)) > start + 3*t.noise or rises_again(t): return ''
-    return f"the cut at step {cut} (rate {curve.lrs[cut]:.1e}) comes before the loss is back at its start: raise diverge_threshold above {diverge_threshold:g}"
+    if not 0 < t.cut < len(t): return ''
+    beyond, low = float(np.median(t.losses[t.cut:t.cut + 3])), float(t.values[:t.cut].min())
+    start = float(np.median(t.losses[:max(5, t.cut//5)]))
+    if beyond > start + 3*t.noise or beyond > low + MIN_DROP*t.noise or rises_again(t[:t.cut + 3]): return ''
+    return f"the loss at the cut (step {t.cut}, rate {t.lrs[t.cut]:.1e}) is still within its noise: raise diverge_threshold above {diverge_threshold:g}"
 
 # %% ../nbs/01_suggest.ipynb #ccd86655
 def _refusal(curve, t, kept, skip_start, skip_end, diverge_threshold):
     "`NoSuggestion` where no rule may read `kept`, or None"
-    remedy, cut = f"lower start_lr below {curve.lrs[0]:.1e}, or check the data and the loss", len(t)
+    remedy, cut = f"lower start_lr below {curve.lrs[0]:.1e}, or check the data and the loss", t.cut
     if len(kept) >= MIN_POINTS and largest_drop(kept.values, kept.errors) > MIN_DROP: return None
-    if early := cut_too_early(curve, t, diverge_threshold): return NoSuggestion(early, 'stopped too early')
+    if early := cut_too_early(t, diverge_threshold): return NoSuggestion(early, 'stopped too early')
     if len(kept) < MIN_POINTS:
-        if (cut < len(curve) or curve.ended in ('diverged', 'non-finite')) and not (cut and largest_drop(t.values, t.errors) > MIN_DROP):
+        if (cut < len(curve) or curve.ended in ('diverged', 'non-finite')) and not (cut and largest_drop(t.values[:cut], t.errors[:cut]) > MIN_DROP):
             return NoSuggestion(f"the loss diverged at once (step {cut}, rate {curve.lrs[min(cut, len(curve) - 1)]:.1e}): {remedy}", 'diverged at once')
         return NoSuggestion(f"only {len(kept)} of {len(curve)} points are left after the cut, skip_start={skip_start} and skip_end={skip_end}, "
                             f"and a rule needs {MIN_POINTS}: raise num_iter, or lower skip_start and skip_end", 'too few points')
@@ -191,11 +192,11 @@ class Analysis:
     curve: LossCurve  # the record
     beta: float  # EMA factor of the smoother's width
     skip_start: int  # points ignored at the start
-    skip_end: int  # points ignored before the cut
+    skip_end: int  # points ignored at the end
     diverge_threshold: float  # times the smallest loss that count as divergence
     rule: str  # name of the rule
-    trend: Trend = field(compare=False)  # the trend up to the cut
-    kept: Trend = field(compare=False)  # the part of it that the rule reads
+    trend: Trend = field(compare=False)  # the trend of its finite part
+    kept: slice = field(compare=False)  # the part of the trend that the rule reads
     found: 'Suggestion|NoSuggestion' = field(compare=False)  # what came of it
 
     @property
@@ -205,7 +206,7 @@ class Analysis:
     @property
     def problem(self) -> str: return str(self.found) if isinstance(self.found, NoSuggestion) else ''
     @property
-    def cut(self) -> int: return len(self.trend)
+    def cut(self) -> int: return self.trend.cut
     @property
     def settings(self) -> dict: return {k: getattr(self, k) for k in ('beta', 'skip_start', 'skip_end', 'diverge_threshold', 'rule')}
     def __repr__(self): return f"Analysis({self.curve!r}, {self.problem or self.found!r})"
@@ -223,7 +224,7 @@ def _check_settings(beta, skip_start, skip_end, diverge_threshold, rule):
 def analyse(curve:LossCurve,  # the record of a sweep
             beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade of rate
             skip_start:int=10,  # points to ignore at the start
-            skip_end:int=5,  # points to ignore before the end or the cut
+            skip_end:int=5,  # points to ignore at the end; the cut may take more
             diverge_threshold:float|None=None,  # cut where the loss exceeds this many times the smallest so far, above 1; None for what the sweep used
             rule:str='minimum',  # name of the rule, one of `RULES`
            ) -> Analysis:
@@ -232,28 +233,30 @@ def analyse(curve:LossCurve,  # the record of a sweep
     _check_settings(beta, skip_start, skip_end, diverge_threshold, rule)
     skip_start, skip_end = int(skip_start), int(skip_end)
     t = trend(curve, beta, diverge_threshold)
-    kept = t[skip_start:max(skip_start, len(t) - skip_end)]
-    found = _refusal(curve, t, kept, skip_start, skip_end, diverge_threshold)
+    kept = slice(skip_start, max(skip_start, min(t.cut, len(t) - skip_end)))
+    found = _refusal(curve, t, t[kept], skip_start, skip_end, diverge_threshold)
     if found is None:
-        r = RULES[rule](kept)
-        lr = r.lr_at(kept.lrs)
-        found = Suggestion(lr/r.divisor, rule, skip_start + round(r.position), r.why.format(lr=f'{lr:.1e}'), kept)
+        r = RULES[rule](t[kept])
+        lr = r.lr_at(t.lrs[kept])
+        found = Suggestion(lr/r.divisor, rule, skip_start + round(r.position), r.why.format(lr=f'{lr:.1e}'), t, kept)
     return Analysis(curve, t.beta, skip_start, skip_end, diverge_threshold, rule, t, kept, found)
 
 # %% ../nbs/01_suggest.ipynb #75c09b15
-def interval(kept:Trend,  # the part of a trend that a rule read
+def interval(t:Trend,  # the trend that was read
+             kept:slice,  # the part of it that the rule saw
              rule:str,  # name of the rule
              resamples:int=200,  # resampled curves
              level:float=.9,  # share of the answers inside, in (0, 1)
             ) -> tuple:
     "(low, high) learning rates between which the middle `level` of resampled answers lie"
-    rng, y = np.random.default_rng(0), np.minimum(kept.losses, ceiling(kept.losses, kept.noise))
+    top = ceiling(t.losses[:t.cut], t.noise)
+    rng, y = np.random.default_rng(0), np.minimum(t.losses, top)
     jitter = np.pad((y[1:-1] - (y[:-2] + y[2:])/2)*math.sqrt(2/3), 1, mode='edge')     # each loss against its neighbours, as a standard deviation
-    jitter = np.clip(jitter, -4*kept.noise, 4*kept.noise)
+    jitter = np.clip(jitter, -4*t.noise, 4*t.noise)
     answers = []
-    for signs in rng.integers(0, 2, (resamples, len(kept)))*2 - 1:
-        values, slopes = trend_values(kept.lrs, kept.values + signs*jitter, kept.beta, kept.noise)
-        r = RULES[rule](replace(kept, values=values, slopes=slopes))
-        answers.append(r.lr_at(kept.lrs)/r.divisor)
+    for signs in rng.integers(0, 2, (resamples, len(t)))*2 - 1:
+        values, slopes = trend_values(t.lrs, t.values + signs*jitter, t.beta, top)
+        r = RULES[rule](replace(t, values=values, slopes=slopes)[kept])
+        answers.append(r.lr_at(t.lrs[kept])/r.divisor)
     low, high = np.quantile(np.log10(answers), [(1 - level)/2, (1 + level)/2])
     return 10**float(low), 10**float(high)
