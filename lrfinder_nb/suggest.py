@@ -253,10 +253,12 @@ def interval(t:Trend,  # the trend that was read
     rng, y = np.random.default_rng(0), np.minimum(t.losses, top)
     jitter = np.pad((y[1:-1] - (y[:-2] + y[2:])/2)*math.sqrt(2/3), 1, mode='edge')     # each loss against its neighbours, as a standard deviation
     jitter = np.clip(jitter, -4*t.noise, 4*t.noise)
-    answers = []
-    for signs in rng.integers(0, 2, (resamples, len(t)))*2 - 1:
-        values, slopes = trend_values(t.lrs, t.values + signs*jitter, t.beta, top)
+    def answer(losses):
+        values, slopes = trend_values(t.lrs, losses, t.beta, top)
         r = RULES[rule](replace(t, values=values, slopes=slopes)[kept])
-        answers.append(r.lr_at(t.lrs[kept])/r.divisor)
-    low, high = np.quantile(np.log10(answers), [(1 - level)/2, (1 + level)/2])
-    return 10**float(low), 10**float(high)
+        return math.log10(r.lr_at(t.lrs[kept])/r.divisor)
+    r = RULES[rule](t[kept])
+    shift = math.log10(r.lr_at(t.lrs[kept])/r.divisor) - answer(t.values)     # smoothing twice moves the answer
+    answers = [answer(t.values + signs*jitter) for signs in rng.integers(0, 2, (resamples, len(t)))*2 - 1]
+    low, high = np.quantile(answers, [(1 - level)/2, (1 + level)/2]).tolist()
+    return 10**min(low, low + shift), 10**max(high, high + shift)

@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+HOMES := JUPYTER_CONFIG_DIR=$(CURDIR)/.jupyter-home/config JUPYTER_DATA_DIR=$(CURDIR)/.jupyter-home/data IPYTHONDIR=$(CURDIR)/.jupyter-home/ipython
+RUN := $(HOMES) PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: help demo lab nbs readme test check bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "lrfinder_nb needs Python 3.11 to 3.13, got %d.%d; pass make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(BIN)/python settings.ini setup.py constraints.txt
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev]"
+	@mkdir -p .jupyter-home/config .jupyter-home/data .jupyter-home/ipython
+	@touch $@
+
+demo: $(VENV)/run.stamp  ## install, sweep a small CNN on handwritten digits, show the rate and train with it
+	$(BIN)/python -m lrfinder_nb.demo
+
+lab: $(VENV)/dev.stamp  ## open the quickstart notebook in JupyterLab
+	$(RUN) jupyter lab nbs/tutorials/quickstart.ipynb
+
+nbs: $(VENV)/dev.stamp  ## export the notebooks, run them all, store outputs and write README.md
+	$(RUN) nbdev_export
+	$(RUN) python docs/run_nbs.py
+	$(RUN) nbdev_clean
+	$(RUN) python docs/readme.py
+
+readme: $(VENV)/dev.stamp  ## write README.md from nbs/index.ipynb
+	$(RUN) python docs/readme.py
+
+test: $(VENV)/dev.stamp  ## everything that must hold: export, notebooks, tests, README, wheel
+	$(RUN) docs/check.sh
+
+bench: $(VENV)/dev.stamp  ## measure the overhead beside other finders (installs them)
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/overhead.py
+
+clean:  ## remove what was built and installed here
+	rm -rf $(VENV) .jupyter-home build dist *.egg-info demo_out

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What `make test` runs: each step says its name and stops the run when it fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+step() { printf '\n== %s\n' "$*"; }
+
+step 'the modules are what the notebooks export'
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+cp -r lrfinder_nb nbs "$work"
+nbdev_export
+diff -r -x __pycache__ lrfinder_nb "$work/lrfinder_nb"
+
+step 'the notebooks are clean, and their outputs are those of their code'
+nbdev_clean
+diff -r -x .ipynb_checkpoints nbs "$work/nbs"
+python docs/run_nbs.py --check
+
+step 'the notebooks run'
+nbdev_test --n_workers 2
+
+step 'the tests'
+pytest
+
+step 'README.md is in step with nbs/index.ipynb'
+python docs/readme.py --check
+
+step 'the wheel installs and imports'
+python -m build --wheel --outdir "$work/dist" >"$work/build.log" 2>&1 || { tail -n 20 "$work/build.log"; exit 1; }
+pip install --disable-pip-version-check -q --no-deps --target "$work/site" "$work"/dist/*.whl
+(cd "$work" && PYTHONPATH="$work/site" python - "$work" <<'PY'
+import sys
+import lrfinder_nb, lrfinder_nb.suggest
+assert lrfinder_nb.__file__.startswith(sys.argv[1]), lrfinder_nb.__file__
+assert 'torch' not in sys.modules
+assert len(lrfinder_nb.digits()[0].dataset) == 1438      # the data is in the wheel
+for name in lrfinder_nb.__all__: getattr(lrfinder_nb, name)
+print('lrfinder_nb', lrfinder_nb.__version__)
+PY
+)
+printf '\nall good\n'
