@@ -27,7 +27,9 @@ def render():
     nb, out = nbformat.read(ROOT/'nbs/index.ipynb', 4), nbformat.v4.new_notebook(metadata={'language_info': {'name': 'python'}})
     for c in nb.cells:
         if c.cell_type == 'markdown': out.cells.append(nbformat.v4.new_markdown_cell(c.source))
-        elif c.cell_type == 'code' and (s := shown(c)): out.cells.append(nbformat.v4.new_code_cell(s[0], outputs=s[1]))
+        elif c.cell_type == 'code' and (s := shown(c)):
+            if s[0]: out.cells.append(nbformat.v4.new_code_cell(s[0], outputs=s[1]))
+            else: out.cells += [nbformat.v4.new_markdown_cell(o.data['text/markdown']) for o in s[1]]
     text, res = MarkdownExporter().from_notebook_node(out, resources={'output_files_dir': PICTURES, 'unique_key': 'index'})
     text = re.sub(r'\]\((?!https?:|#|README_files)([\w./-]+\.ipynb)', r'](nbs/\1', text)       # notebooks lie one folder down from here
     text = re.sub(r'\]\(\.\./', '](', text)
