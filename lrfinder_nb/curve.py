@@ -159,6 +159,7 @@ def divergence_limit(best,  # smallest loss so far, a number or an array
                      diverge_threshold:float,  # T: how many times the smallest loss counts as divergence, above 1; `math.inf` for never
                     ):
     "The loss above which training has diverged; `diverge_threshold * best` for ordinary positive losses"
+    if diverge_threshold == math.inf: return np.full_like(best, math.inf, dtype=np.float64)
     scale = np.maximum(np.abs(best), np.maximum(.1*(start - best), noise))
     return best + (diverge_threshold - 1)*scale
 

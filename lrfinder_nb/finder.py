@@ -104,12 +104,12 @@ class _Shown(_Asked):
 # %% ../nbs/23_finder.ipynb #b455e3f3
 def _collect(points, rows, bar):
     "Move `points` into `rows` and return how the sweep ended"
-    while True:
-        try: point = next(points)
-        except StopIteration as e: return e.value
-        except KeyboardInterrupt: return 'stopped'
-        rows.append(point)
-        if bar is not None: bar.comment = f'lr {point[0]:.1e}, loss {point[1]:.4g}'; bar.update(len(rows))
+    try:
+        while True:
+            rows.append(next(points))
+            if bar is not None: bar.comment = 'lr {:.1e}, loss {:.4g}'.format(*rows[-1]); bar.update(len(rows))
+    except StopIteration as e: return e.value
+    except KeyboardInterrupt: return 'stopped'
 
 
 def _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps):
@@ -155,7 +155,7 @@ class LRFinder(_Shown):
         loaders = (train_dl,) if valid_dl is None else (train_dl, valid_dl)
         step, rows, ended, bar = self._train_step(), [], 'stopped', _bar(num_iter, progress)
         try:
-            with preserved(*self._touched, *loaders), torch.enable_grad():
+            with preserved(*self._touched, *loaders), torch.inference_mode(False), torch.enable_grad():
                 if seed is not None: set_seed(seed, *loaders)
                 if not self.model.training: self.model.train()
                 ended = _collect(sweep(step, train_dl, lrs, valid_dl, diverge_threshold, accumulation_steps), rows, bar)

@@ -185,7 +185,9 @@ def preserved(*things  # modules, optimizers, loaders, generators, anything with
              ):
     "Put back `things` and all randomness when the block ends, however it ends; costs one copy of their state"
     seen, stack = set(), ExitStack()
-    for take in (snapshot_randomness, *((lambda x=x: snapshot(x, seen)) for x in things)): stack.callback(take())
-    try: yield
+    try:
+        stack.callback(snapshot_randomness())
+        for thing in things: stack.callback(snapshot(thing, seen))
+        yield
     finally:
         with _uninterrupted(): stack.close()
