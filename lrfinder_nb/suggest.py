@@ -116,8 +116,9 @@ def longest_descent(values,  # smoothed losses, shape (m,)
 @rule
 def valley(t:Trend  # the kept part of a trend
           ) -> Reading:
-    "The middle of the longest descent (fastai's default rule)"
-    a, b = longest_descent(t.values)
+    "The middle of the longest descent in steps beyond the noise (after fastai's default rule)"
+    grain = float(np.median(t.errors))
+    a, b = longest_descent(np.floor(t.values/grain) if grain else t.values)
     return Reading((a + b)/2, f'{{lr}} is the middle of the longest descent, from {t.lrs[a]:.1e} to {t.lrs[b]:.1e}')
 
 # %% ../nbs/01_suggest.ipynb #69de75c8
