@@ -6,7 +6,7 @@
 __all__ = ['to_device', 'batch_loss', 'check_loss', 'device_of', 'amp_dtype', 'check_pair', 'TrainStep']
 
 # %% ../nbs/21_step.ipynb #44bea27a
-import inspect, math
+import copy, inspect
 from contextlib import nullcontext
 from dataclasses import fields, is_dataclass, replace
 
@@ -20,12 +20,16 @@ def to_device(batch,  # tensors, anything with a `.to`, and tuples, lists, dicts
              ):
     "`batch` on `device`, without waiting for the copy"
     if isinstance(batch, torch.Tensor): return batch.to(device, non_blocking=True)
+    if hasattr(batch, 'to'): return batch.to(device)
     if isinstance(batch, (tuple, list)):
         moved = [to_device(b, device) for b in batch]
         return type(batch)(*moved) if hasattr(batch, '_fields') else type(batch)(moved)
-    if isinstance(batch, dict): return type(batch)((k, to_device(v, device)) for k, v in batch.items())
+    if isinstance(batch, dict):
+        moved = copy.copy(batch)        # keeps what a subclass adds
+        moved.update((k, to_device(v, device)) for k, v in batch.items())
+        return moved
     if is_dataclass(batch) and not isinstance(batch, type): return replace(batch, **{f.name: to_device(getattr(batch, f.name), device) for f in fields(batch) if f.init})
-    return batch.to(device) if hasattr(batch, 'to') else batch
+    return batch
 
 # %% ../nbs/21_step.ipynb #4c1b857c
 TARGETS = ('labels', 'label', 'targets', 'target', 'y')
@@ -70,13 +74,13 @@ def batch_loss(model:nn.Module,  # the model
 def check_loss(loss,  # what came out as a loss
                graded:bool=True,  # whether it must have a gradient
               ) -> torch.Tensor:
-    "`loss`, if it is one real number; `TypeError` or `ValueError` otherwise"
+    "`loss` as a scalar, if it is one real number; `TypeError` or `ValueError` otherwise"
     if not isinstance(loss, torch.Tensor): raise TypeError(f"the loss must be a tensor, got {type(loss).__name__} {loss!r:.60}; return the tensor itself, not loss.item()")
     if loss.numel() != 1: raise ValueError(f"the loss must be one number, got shape {tuple(loss.shape)}; average it with .mean()")
     if not loss.is_floating_point(): raise TypeError(f"the loss must be real, got {loss.dtype}; return a floating-point number")
     if graded and not loss.requires_grad:
         raise ValueError("the loss has no gradient: it does not depend on a trainable parameter; check for .detach(), .item(), torch.no_grad() and frozen parameters")
-    return loss
+    return loss if loss.ndim == 0 else loss.reshape(())
 
 # %% ../nbs/21_step.ipynb #9a123bb6
 def device_of(model:nn.Module,  # the model
@@ -145,16 +149,16 @@ class TrainStep:
 
     def __call__(self, batches):
         self.optimizer.zero_grad(set_to_none=True)
-        total = None
-        for i, batch in enumerate(batches, 1):
-            with self._no_sync(i < len(batches)):
-                loss = self.loss(batch).reshape(())/len(batches) if len(batches) > 1 else self.loss(batch)
-                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-            total = loss.detach() if total is None else total + loss.detach()
+        *first, last = batches
+        with self.model.no_sync() if first and hasattr(self.model, 'no_sync') else nullcontext():     # under DDP, gradients travel once
+            total = sum(self._backward(b, len(batches)) for b in first)
+        total = total + self._backward(last, len(batches)) if first else self._backward(last, 1)
         if self.scaler is None: self.optimizer.step()
         else: self.scaler.step(self.optimizer); self.scaler.update()
-        return total.reshape(())
+        return total
 
-    def _no_sync(self, on):
-        "Under `DistributedDataParallel`, add gradients up locally until the last batch"
-        return self.model.no_sync() if on and hasattr(self.model, 'no_sync') else nullcontext()
+    def _backward(self, batch, n):
+        "Add the gradient of one of `n` batches"
+        loss = self.loss(batch) if n == 1 else self.loss(batch)/n
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return loss.detach()

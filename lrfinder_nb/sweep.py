@@ -32,9 +32,9 @@ def endless(loader,  # an iterable of batches
            ):
     "Batches of `loader` over and over; `ValueError` where it has none"
     for n in range(2**62):
-        batch = None
+        batch = nothing = object()
         for batch in loader: yield batch
-        if batch is None:
+        if batch is nothing:
             if n == 0: raise ValueError(f"the loader is empty: {type(loader).__name__} yields no batch; check the dataset, the batch size and drop_last")
             return
         if isinstance(loader, Iterator): return
@@ -61,7 +61,8 @@ class DivergenceWatch:
     "`watch(loss) -> bool`: whether training has diverged, judged by the median of the last five losses"
     def __init__(self,
                  diverge_threshold:float=4.,  # times the smallest loss so far that count as divergence
-                ): self.diverge_threshold, self.losses, self.best, self.start, self.noise = diverge_threshold, [], math.inf, None, 0.
+                ):
+        self.diverge_threshold, self.losses, self.start, self.best, self.limit, self.noise = diverge_threshold, [], None, math.inf, math.inf, 0.
 
     def __call__(self, loss):
         self.losses.append(loss)
@@ -69,18 +70,19 @@ class DivergenceWatch:
         if n < 5: return False
         middle = sorted(self.losses[-5:])[2]
         if self.start is None: self.start = middle
-        if n in (5, 10, 20): self.noise = noise_level(self.losses)
-        self.best = min(self.best, middle)
+        if middle < self.best or n in (10, 20):
+            if n in (5, 10, 20): self.noise = noise_level(self.losses)
+            self.best = min(self.best, middle)
+            self.limit = float(divergence_limit(self.best, self.start, self.noise, self.diverge_threshold))
         return n >= 10 and middle > self.limit
-
-    @property
-    def limit(self): return float(divergence_limit(self.best, self.start, self.noise, self.diverge_threshold)) if self.start is not None else math.inf
 
 # %% ../nbs/22_sweep.ipynb #ca588a10
 def _fetch(losses):
     "Losses as floats: one transfer for all of them, averaged over the ranks of a process group"
+    many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if len(losses) == 1 and not many: return [losses[0].item()]
     x = torch.stack(losses)
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if many:
         dist.all_reduce(x)
         x = x/dist.get_world_size()
     return x.tolist()
@@ -93,7 +95,7 @@ def validate(step:TrainStep,  # knows the model and the loss
     "Mean loss over the batches of `valid_dl` in eval mode, on its device; every module's mode comes back"
     modes = [(m, m.training) for m in step.model.modules()]
     step.model.eval()
-    losses = [step.loss(b, graded=False).reshape(()) for b in valid_dl]
+    losses = [step.loss(b, graded=False) for b in valid_dl]
     for m, training in modes: m.training = training
     if not losses: raise ValueError(f"the validation loader is empty: {type(valid_dl).__name__} yields no batch; check it, or leave it out")
     return torch.stack(losses).mean()
