@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'VERSION', 'LossCurve', 'sparkline', 'save_curve', 'load_curve', 'noise_level', 'running_median',
-           'divergence_limit', 'diverges_at', 'ema', 'width_of', 'beta_of', 'default_beta', 'smooth', 'Trend',
-           'ceiling', 'trend_values', 'trend']
+           'divergence_limit', 'diverges_at', 'ema', 'width_of', 'beta_of', 'decades', 'default_beta', 'smooth',
+           'Trend', 'ceiling', 'trend_values', 'trend']
 
 # %% ../nbs/00_curve.ipynb #d74c48d7
-import json, math, os, tempfile
+import json, math, os, uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ def _frozen(xs, name):
     try: a = np.array(xs, dtype=np.float64)
     except (TypeError, ValueError): raise TypeError(f"{name} must be a list of numbers, got {xs!r:.80}; pass one number per step") from None
     if a.ndim != 1: raise ValueError(f"{name} must have one dimension, got shape {a.shape}; pass one number per step")
+    a[np.isnan(a)] = np.nan        # one NaN, whatever its bits
     a.flags.writeable = False
     return a
 
@@ -64,11 +66,11 @@ def _check(c):
     if not len(c.lrs): raise ValueError("a curve needs at least one point, got 0; run the sweep for at least one step")
     if not (np.isfinite(c.lrs).all() and (c.lrs > 0).all() and (np.diff(c.lrs) > 0).all()):
         raise ValueError(f"lrs must be finite, positive and increasing, got {np.array2string(c.lrs, threshold=6, precision=3)}; sort them and drop repeats")
-    if c.ended not in ENDS: raise ValueError(f"ended must be one of {', '.join(ENDS)}, got {c.ended!r}; choose one of them")
-    if c.step_mode not in ('exp', 'linear'): raise ValueError(f"step_mode must be 'exp' or 'linear', got {c.step_mode!r}; choose one of them")
-    if not (isinstance(c.diverge_threshold, (int, float)) and c.diverge_threshold > 1): raise ValueError(f"diverge_threshold must be above 1, got {c.diverge_threshold!r}; math.inf is never")
-    odd = [k for k, v in c.ran_on.items() if not (isinstance(k, str) and isinstance(v, (str, int, float, bool, type(None))))]
-    if odd: raise TypeError(f"ran_on must hold names and plain numbers, got {odd[0]!r}: {c.ran_on[odd[0]]!r:.60}; turn it into text")
+    if c.ended not in ENDS: raise ValueError(f"ended must be one of {', '.join(ENDS)}, got {c.ended!r:.60}; choose one of them")
+    if c.step_mode not in ('exp', 'linear'): raise ValueError(f"step_mode must be 'exp' or 'linear', got {c.step_mode!r:.60}; choose one of them")
+    if isinstance(c.diverge_threshold, bool) or not (isinstance(c.diverge_threshold, (int, float)) and c.diverge_threshold > 1): raise ValueError(f"diverge_threshold must be above 1, got {c.diverge_threshold!r}; math.inf is never")
+    odd = [k for k, v in c.ran_on.items() if not (isinstance(k, str) and isinstance(v, (str, int, float, type(None))) and (not isinstance(v, float) or math.isfinite(v)))]
+    if odd: raise TypeError(f"ran_on must hold names and finite numbers, got {odd[0]!r}: {c.ran_on[odd[0]]!r:.60}; turn it into text")
 
 # %% ../nbs/00_curve.ipynb #36224f79
 def sparkline(losses,  # losses, shape (n,); clipped at the highest of the first five, so that an explosion does not flatten the rest
@@ -93,15 +95,14 @@ def save_curve(curve:LossCurve,  # what to save
     path = Path(path)
     word = lambda x: str(x) if isinstance(x, float) and not math.isfinite(x) else x
     body = dict(schema=SCHEMA, version=VERSION, ended=curve.ended, step_mode=curve.step_mode, diverge_threshold=word(curve.diverge_threshold),
-                ran_on={k: word(v) for k, v in curve.ran_on.items()}, lrs=curve.lrs.tolist(), losses=[word(x) for x in curve.losses.tolist()])
-    text, tmp = json.dumps(body, indent=1, allow_nan=False), None
+                ran_on=dict(curve.ran_on), lrs=curve.lrs.tolist(), losses=[word(x) for x in curve.losses.tolist()])
+    part = path.with_name(f'.{uuid.uuid4().hex[:12]}.part')
     try:
-        with tempfile.NamedTemporaryFile('w', dir=path.parent, prefix=path.name, suffix='.part', delete=False, encoding='utf-8') as f:
-            tmp = f.name; f.write(text)
-        os.replace(tmp, path)
-    except OSError as e:
-        if tmp and os.path.exists(tmp): os.remove(tmp)
-        raise type(e)(f"cannot write the curve to '{path}' ({e.strerror or e}); choose a file in a folder that exists and can be written") from None
+        part.write_text(json.dumps(body, indent=1, allow_nan=False), encoding='utf-8')
+        os.replace(part, path)
+    except OSError as e: raise type(e)(f"cannot write the curve to '{path}' ({e.strerror or e}); choose a file in a folder that exists and can be written") from None
+    finally:
+        with suppress(OSError): part.unlink()
     return path
 
 # %% ../nbs/00_curve.ipynb #4a50bb49
@@ -116,7 +117,7 @@ def _parse(text):
     "The curve in `text`, or a `ValueError` that says what is wrong with it"
     d = json.loads(text)
     if not isinstance(d, dict) or d.get('schema') != SCHEMA: raise ValueError(f"it does not say schema {SCHEMA!r}")
-    if d.get('version') != VERSION: raise ValueError(f"it has version {d.get('version')!r:.40} and this library reads {VERSION}")
+    if d.get('version') != VERSION or isinstance(d['version'], bool): raise ValueError(f"it has version {d.get('version')!r:.40} and this library reads {VERSION}")
     for k, t in dict(lrs=list, losses=list, ended=str, step_mode=str, ran_on=dict).items():
         if not isinstance(d.get(k), t): raise ValueError(f"{k} is missing or no {t.__name__}")
     return LossCurve([_number(x, 'lrs') for x in d['lrs']], [_number(x, 'losses') for x in d['losses']], d['ended'], d['step_mode'],
@@ -167,9 +168,9 @@ def divergence_limit(best,  # smallest loss so far, a number or an array
 def diverges_at(losses,  # raw losses, shape (n,)
                 diverge_threshold:float=4,  # times the smallest loss so far, above 1
                ) -> int:
-    "Index of the first diverged or non-finite loss; n where there is none"
+    "Index of the first loss that diverged, is not finite or exceeds 1e100; n where there is none"
     losses = np.asarray(losses, dtype=np.float64)
-    bad = ~np.isfinite(losses)
+    bad = ~(np.abs(losses) < 1e100)        # what is larger has diverged, and its square would overflow
     n = int(bad.argmax()) if bad.any() else len(losses)
     if n < 3 or diverge_threshold == math.inf: return n
     m = running_median(losses[:n])
@@ -202,12 +203,16 @@ def beta_of(width:float,  # standard deviation, in steps, positive
     return a - math.sqrt(a*a - 1)
 
 # %% ../nbs/00_curve.ipynb #dd18fb20
+def decades(lrs,  # increasing rates, shape (n,)
+           ) -> float:
+    "Powers of ten between the first and the last rate, at least 1e-9"
+    return max(float(np.log10(lrs[-1]) - np.log10(lrs[0])), 1e-9)
+
+
 def default_beta(lrs,  # rates of the sweep, shape (n,)
                 ) -> float:
-    "The factor whose width is 0.2 decade of learning rate, and at least one step, on this sweep"
-    lrs = np.asarray(lrs)
-    if len(lrs) < 2: return beta_of(1.)
-    return beta_of(max(1., .2*(len(lrs) - 1)/math.log10(lrs[-1]/lrs[0])))
+    "The factor whose width is 0.2 decade of learning rate, from 1 to 1000 steps, on this sweep"
+    return beta_of(min(max(1., .2*(len(lrs) - 1)/decades(lrs)), 1e3))
 
 # %% ../nbs/00_curve.ipynb #575d2191
 @lru_cache(128)

@@ -153,15 +153,18 @@ class LRFinder(_Shown):
         lrs = sweep_lrs(start_lr, end_lr, num_iter, step_mode)
         _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps)
         loaders = (train_dl,) if valid_dl is None else (train_dl, valid_dl)
-        step, rows, ended, bar = self._train_step(), [], 'stopped', _bar(num_iter, progress)
+        step, rows, ended, bar = self._train_step(), [], 'stopped', _bar(len(lrs), progress)
+        self._curve = None      # an older curve must not answer for this sweep
         try:
             with preserved(*self._touched, *loaders), torch.inference_mode(False), torch.enable_grad():
                 if seed is not None: set_seed(seed, *loaders)
                 if not self.model.training: self.model.train()
                 ended = _collect(sweep(step, train_dl, lrs, valid_dl, diverge_threshold, accumulation_steps), rows, bar)
+        except KeyboardInterrupt:
+            if not rows: raise
         finally:
             if rows:
-                ran_on = _ran_on(step, train_dl, valid_dl, amp=self.amp, seed=seed, num_iter=num_iter, accumulation_steps=accumulation_steps)
+                ran_on = _ran_on(step, train_dl, valid_dl, amp=self.amp, seed=None if seed is None else int(seed), num_iter=len(lrs), accumulation_steps=int(accumulation_steps))
                 self._curve = LossCurve(*zip(*rows), ended, step_mode, float(diverge_threshold), ran_on)
             if bar is not None: _finish(bar, len(rows), ended)
         return self

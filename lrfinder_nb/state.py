@@ -7,7 +7,7 @@ __all__ = ['snapshot', 'snapshot_randomness', 'set_seed', 'preserved']
 
 # %% ../nbs/20_state.ipynb #b56fab1b
 import copy, random, signal, threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import singledispatch
 
 import numpy as np
@@ -20,18 +20,37 @@ from torch.utils.data import DataLoader
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
-def _keep(x):
-    "A function that gives back `x` as it is now: tensors the same object with the old values, containers rebuilt"
-    if isinstance(x, torch.Tensor):
-        saved = x.detach().clone()
+def _keep_tensor(x):
+    "A function that gives back `x` with its present values; one that repeats itself in memory is written once"
+    view = x.detach()
+    for d, (stride, size) in enumerate(zip(x.stride(), x.shape)):
+        if stride == 0 and size > 1: view = view.narrow(d, 0, 1)
+    saved = view.clone()
+    def back():
+        with torch.no_grad(): view.copy_(saved)
+        return x
+    return back
+
+
+def _keep(x, other=copy.deepcopy):
+    "A function that gives back `x` as it is now, and what is in it: the same tensors, lists and dicts, with the old content"
+    if isinstance(x, nn.Parameter) and other is None: return lambda: x         # kept where the module's parameters are
+    if isinstance(x, torch.Tensor): return _keep_tensor(x)
+    if type(x) in (list, tuple):
+        kept = [_keep(v, other) for v in x]
         def back():
-            with torch.no_grad(): x.copy_(saved)
+            values = [k() for k in kept]
+            if type(x) is list: x[:] = values
             return x
         return back
-    if isinstance(x, PLAIN): return lambda: x
-    if type(x) in (list, tuple): return (lambda kept: lambda: type(x)(k() for k in kept))([_keep(v) for v in x])
-    if type(x) is dict: return (lambda kept: lambda: {k: v() for k, v in kept.items()})({k: _keep(v) for k, v in x.items()})
-    saved = copy.deepcopy(x)
+    if type(x) is dict:
+        kept = {k: _keep(v, other) for k, v in x.items()}
+        def back():
+            values = {k: v() for k, v in kept.items()}
+            x.clear(); x.update(values)
+            return x
+        return back
+    saved = x if isinstance(x, PLAIN) or other is None else other(x)
     return lambda: saved
 
 # %% ../nbs/20_state.ipynb #67107122
@@ -64,14 +83,35 @@ def _snapshot_parameter(p, seen):
         value(); p.requires_grad_(trained); p.grad = grad()
     return back
 
+# %% ../nbs/20_state.ipynb #50fec34e
+def _generators(obj, depth=8, seen=None):
+    "Random generators that `obj` and the objects in it own"
+    seen = set() if seen is None else seen
+    if id(obj) in seen or depth < 0 or isinstance(obj, (*PLAIN, type, torch.Tensor, np.ndarray)): return
+    seen.add(id(obj))
+    if isinstance(obj, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)): yield obj
+    elif isinstance(obj, nn.Module): return                 # keeps its own
+    else:
+        inside = obj if type(obj) in (list, tuple) else obj.values() if type(obj) is dict else [v for k, v in vars(obj).items() if k != '_iterator'] if hasattr(obj, '__dict__') else ()
+        for x in list(inside)[:1000]: yield from _generators(x, depth - 1, seen)
+
+
+def _snapshot_generator(g):
+    if isinstance(g, torch.Generator): return snapshot(g)
+    if isinstance(g, np.random.Generator):
+        saved = copy.deepcopy(g.bit_generator.state)
+        return lambda: setattr(g.bit_generator, 'state', saved)
+    saved, put = (g.getstate(), g.setstate) if isinstance(g, random.Random) else (g.get_state(), g.set_state)
+    return lambda: put(saved)
+
 # %% ../nbs/20_state.ipynb #444a71ab
 INTERNAL = set(vars(nn.Module()))
 
 
 def _attributes(obj, but=()):
-    "A function that puts back the plain values and tensors among the attributes of `obj`"
+    "A function that puts back the numbers, words, tensors and containers of them among the attributes of `obj`"
     mine = {k: v for k, v in vars(obj).items() if k not in but}
-    kept = {k: _keep(v) for k, v in mine.items() if isinstance(v, (*PLAIN, torch.Tensor))}
+    kept = {k: _keep(v, None) for k, v in mine.items() if isinstance(v, (*PLAIN, torch.Tensor)) or type(v) in (list, tuple, dict)}
     def back():
         for k in set(vars(obj)) - set(mine) - set(but): delattr(obj, k)
         for k, v in kept.items(): object.__setattr__(obj, k, v())
@@ -84,6 +124,8 @@ def _(thing: nn.Module, seen=None):
     kept = [_snapshot_parameter(p, seen) for p in thing.parameters()]
     tables = [(d, dict(d)) for m in thing.modules() for d in (m._parameters, m._buffers, m._modules)]
     kept += [_keep(b) for b in thing.buffers()] + [_attributes(m, INTERNAL) for m in thing.modules()]
+    own = [v for m in thing.modules() for k, v in vars(m).items() if k not in INTERNAL]
+    kept += [_snapshot_generator(g) for g in _generators(own)]
     modes = [(m, m.training) for m in thing.modules()]
     def back():
         for d, old in tables: d.clear(); d.update(old)
@@ -97,7 +139,7 @@ def _(thing: Optimizer, seen=None):
     seen = set() if seen is None else seen
     params = [_snapshot_parameter(p, seen) for g in thing.param_groups for p in g['params']]
     groups = [(g, list(g['params']), {k: _keep(v) for k, v in g.items() if k != 'params'}) for g in thing.param_groups]
-    state, attributes = {p: _keep(dict(s)) for p, s in thing.state.items()}, _attributes(thing)
+    state, attributes = {p: _keep(dict(s)) for p, s in thing.state.items()}, _attributes(thing, ('state', 'param_groups'))
     def back():
         for p in params: p()
         for g, ps, options in groups: g.clear(); g.update(params=ps, **{k: v() for k, v in options.items()})
@@ -107,35 +149,25 @@ def _(thing: Optimizer, seen=None):
     return back
 
 # %% ../nbs/20_state.ipynb #a9eb31ec
-def _generators(obj, depth=4, seen=None):
-    "Random generators that `obj` and the samplers and datasets in it own"
-    seen = set() if seen is None else seen
-    if id(obj) in seen or depth < 0 or isinstance(obj, (*PLAIN, torch.Tensor, np.ndarray)): return
-    seen.add(id(obj))
-    if isinstance(obj, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)): yield obj
-    elif type(obj) in (list, tuple):
-        for x in obj[:100]: yield from _generators(x, depth - 1, seen)
-    else:
-        for k, x in list(getattr(obj, '__dict__', {}).items()):
-            if k != '_iterator': yield from _generators(x, depth - 1, seen)
+def _counters(obj):
+    "A function that puts back the numbers and words among the attributes of `obj`"
+    kept = {k: v for k, v in vars(obj).items() if isinstance(v, PLAIN)}
+    def back():
+        for k, v in kept.items(): object.__setattr__(obj, k, v)
+    return back
 
 
-def _snapshot_generator(g):
-    if isinstance(g, torch.Generator): return snapshot(g)
-    if isinstance(g, np.random.Generator):
-        saved = copy.deepcopy(g.bit_generator.state)
-        return lambda: setattr(g.bit_generator, 'state', saved)
-    saved, put = (g.getstate(), g.setstate) if isinstance(g, random.Random) else (g.get_state(), g.set_state)
-    return lambda: put(saved)
-
-# %% ../nbs/20_state.ipynb #90b5bebe
 def _snapshot_loader(loader):
-    "The generators of `loader`, and its running iterator if it keeps one"
+    "The generators and counters of `loader`, and its running iterator if it keeps one"
     kept = [_snapshot_generator(g) for g in _generators(loader)]
+    batches = getattr(loader, 'batch_sampler', None)
+    kept += [_counters(x) for x in (loader, getattr(loader, 'sampler', None), batches, getattr(batches, 'sampler', None)) if hasattr(x, '__dict__')]
     workers = getattr(loader, '_iterator', None) if isinstance(loader, DataLoader) else None
     if workers is not None: loader._iterator = None
     def back():
-        if isinstance(loader, DataLoader): loader._iterator = workers
+        if isinstance(loader, DataLoader):
+            alive = workers is not None and all(w.is_alive() for w in getattr(workers, '_workers', []))      # Ctrl-C reaches them, too
+            loader._iterator = workers if alive else None
         for k in kept: k()
     return back
 
@@ -163,31 +195,40 @@ def set_seed(seed:int,  # from 0 up to 2**32 - 1
         else: g.seed(int(seed))
 
 # %% ../nbs/20_state.ipynb #09325dec
-@contextmanager
-def _uninterrupted():
-    "Hold Ctrl-C back until the block is done"
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending, old = [], signal.getsignal(signal.SIGINT)
-    if not callable(old):
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *a: pending.append(a))
-    try: yield
-    finally:
-        signal.signal(signal.SIGINT, old)
-        if pending: old(*pending[0])
+class preserved:
+    "`with preserved(*things):` puts back `things` and all randomness when the block ends, however it ends; costs one copy of their state"
+    def __init__(self, *things):  # modules, optimizers, loaders, generators, anything with a `state_dict`
+        self.things, self._stack, self._old, self._waiting, self._pressed = things, ExitStack(), None, [], False
 
-# %% ../nbs/20_state.ipynb #42edb4e3
-@contextmanager
-def preserved(*things  # modules, optimizers, loaders, generators, anything with a `state_dict`
-             ):
-    "Put back `things` and all randomness when the block ends, however it ends; costs one copy of their state"
-    seen, stack = set(), ExitStack()
-    try:
-        stack.callback(snapshot_randomness())
-        for thing in things: stack.callback(snapshot(thing, seen))
-        yield
-    finally:
-        with _uninterrupted(): stack.close()
+    def __enter__(self):
+        self._hold()
+        try:
+            seen = set()
+            self._stack.callback(snapshot_randomness())
+            for thing in self.things: self._stack.callback(snapshot(thing, seen))
+        except BaseException:
+            self.__exit__()
+            raise
+        if self._waiting: self.__exit__()
+        return self
+
+    def __exit__(self, *error):
+        try: self._stack.close()
+        finally:
+            if self._old is not None:
+                signal.signal(signal.SIGINT, self._old)
+                if self._waiting and not self._pressed: self._old(*self._waiting[0])
+
+    def _hold(self):
+        "Take Ctrl-C over, where it can be: in the main thread, from a handler in Python"
+        if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)): return
+        self._old = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, self._on_press)
+
+    def _on_press(self, number, frame):
+        "Wait where `preserved` is at work, else pass Ctrl-C on"
+        f = frame
+        while f is not None and f.f_code not in (preserved.__enter__.__code__, preserved.__exit__.__code__): f = f.f_back
+        if f is not None: self._waiting.append((number, frame)); return
+        self._pressed = True
+        self._old(number, frame)

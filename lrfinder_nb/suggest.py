@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .curve import LossCurve, Trend, ceiling, trend, trend_values
+from .curve import LossCurve, Trend, ceiling, decades, trend, trend_values
 
 # %% ../nbs/01_suggest.ipynb #9b4c9a28
 class NoSuggestion(ValueError):
@@ -72,7 +72,7 @@ def _bottom(values, stop=None):
 def minimum_divisor(lrs,  # rates of the trend, shape (m,)
                    ) -> float:
     "By what the rate of the smallest loss is divided: 3 at 12.5 steps a decade, 2 at 37.5, always between 1.5 and 5"
-    pace = (len(lrs) - 1)/math.log10(lrs[-1]/lrs[0])
+    pace = (len(lrs) - 1)/decades(lrs)
     return max(1.5, min(5., 3*(pace/12.5)**(math.log(2/3)/math.log(3))))
 
 
@@ -97,7 +97,7 @@ def balanced(t:Trend  # the kept part of a trend
     "Halfway, on the log scale, between the steepest descent and the smallest loss"
     log_lrs, i = np.log10(t.lrs), np.arange(len(t))
     low, high = (10**np.interp(r(t).position, i, log_lrs) for r in (steepest, minimum))
-    return Reading(float(np.interp(math.log10(low*high)/2, log_lrs, i)), f'{{lr}} lies halfway between the steepest descent ({low:.1e}) and the smallest loss ({high:.1e})')
+    return Reading(float(np.interp((math.log10(low) + math.log10(high))/2, log_lrs, i)), f'{{lr}} lies halfway between the steepest descent ({low:.1e}) and the smallest loss ({high:.1e})')
 
 # %% ../nbs/01_suggest.ipynb #d5d03b22
 def longest_descent(values,  # smoothed losses, shape (m,)
@@ -215,11 +215,12 @@ class Analysis:
 # %% ../nbs/01_suggest.ipynb #e8d523c2
 def _check_settings(beta, skip_start, skip_end, diverge_threshold, rule):
     "Refuse settings that mean nothing"
-    if beta is not None and not 0 <= beta < 1: raise ValueError(f"beta must lie in [0, 1), got {beta!r}; 0 does not smooth, None picks the width for you")
+    number = lambda x: isinstance(x, (int, float, np.number)) and not isinstance(x, bool)
+    if beta is not None and not (number(beta) and 0 <= beta < 1): raise ValueError(f"beta must lie in [0, 1), got {beta!r:.60}; 0 does not smooth, None picks the width for you")
     for name, n in dict(skip_start=skip_start, skip_end=skip_end).items():
-        if n != int(n) or n < 0: raise ValueError(f"{name} must be a whole number of points from 0, got {n!r}; 0 keeps all of them")
-    if not diverge_threshold > 1: raise ValueError(f"diverge_threshold must be above 1, got {diverge_threshold!r}; math.inf switches the cut off")
-    if rule not in RULES: raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}; add one with the rule decorator")
+        if not (number(n) and n >= 0 and n % 1 == 0): raise ValueError(f"{name} must be a whole number of points from 0, got {n!r:.60}; 0 keeps all of them")
+    if not (number(diverge_threshold) and diverge_threshold > 1): raise ValueError(f"diverge_threshold must be above 1, got {diverge_threshold!r:.60}; math.inf switches the cut off")
+    if not (isinstance(rule, str) and rule in RULES): raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r:.60}; add one with the rule decorator")
 
 # %% ../nbs/01_suggest.ipynb #371bba77
 def analyse(curve:LossCurve,  # the record of a sweep
@@ -262,4 +263,5 @@ def interval(t:Trend,  # the trend that was read
     shift = math.log10(r.lr_at(t.lrs[kept])/r.divisor) - answer(t.values)     # smoothing twice moves the answer
     answers = [answer(t.values + signs*jitter) for signs in rng.integers(0, 2, (resamples, len(t)))*2 - 1]
     low, high = np.quantile(answers, [(1 - level)/2, (1 + level)/2]).tolist()
-    return 10**min(low, low + shift), 10**max(high, high + shift)
+    ends = 10**min(low, low + shift), 10**max(high, high + shift)
+    return tuple(float(e) for e in np.clip(ends, t.lrs[kept][0]/r.divisor, t.lrs[kept][-1]/r.divisor))

@@ -8,6 +8,7 @@ __all__ = ['check_loader', 'endless', 'group_ratios', 'set_lr', 'DivergenceWatch
 # %% ../nbs/22_sweep.ipynb #fab55493
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 
 import torch
@@ -77,14 +78,26 @@ class DivergenceWatch:
         return n >= 10 and middle > self.limit
 
 # %% ../nbs/22_sweep.ipynb #ca588a10
+def ranks():
+    "How many processes take part"
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _any_rank(flag, device):
+    "Whether `flag` holds on any rank"
+    if ranks() == 1: return flag
+    x = torch.tensor(float(flag), device=device)
+    dist.all_reduce(x, dist.ReduceOp.MAX)
+    return bool(x.item())
+
+
 def _fetch(losses):
     "Losses as floats: one transfer for all of them, averaged over the ranks of a process group"
-    many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if len(losses) == 1 and not many: return [losses[0].item()]
+    if len(losses) == 1 and ranks() == 1: return [losses[0].item()]
     x = torch.stack(losses)
-    if many:
+    if ranks() > 1:
         dist.all_reduce(x)
-        x = x/dist.get_world_size()
+        x = x/ranks()
     return x.tolist()
 
 # %% ../nbs/22_sweep.ipynb #b9903980
@@ -111,18 +124,23 @@ def sweep(step:TrainStep,  # one training step
          ):
     "Train one step at each rate; yields (lr, loss), returns 'completed', 'diverged', 'non-finite' or 'exhausted'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10
-    batches, ratios, watch, pending = endless(train_dl), group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), []
-    for i, lr in enumerate(map(float, lrs), 1):
-        taken = list(islice(batches, accumulation_steps))
-        if full := len(taken) == accumulation_steps:
-            set_lr(step.optimizer, lr, ratios)
-            loss = step(taken)
-            pending.append((lr, loss if valid_dl is None else validate(step, valid_dl)))
-        if pending and (len(pending) >= fetch_every or i == len(lrs) or not full):
-            for point in zip([lr for lr, _ in pending], _fetch([l for _, l in pending])):
-                yield point
-                if not math.isfinite(point[1]): return 'non-finite'
-                if watch(point[1]): return 'diverged'
-            pending = []
-        if not full: return 'exhausted'
+    ratios, watch, pending = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), []
+    can_end = _any_rank(isinstance(train_dl, Iterator) or not hasattr(train_dl, '__len__'), step.device)
+    with closing(endless(train_dl)) as batches:
+        for i, lr in enumerate(map(float, lrs), 1):
+            taken = list(islice(batches, accumulation_steps))
+            short = len(taken) < accumulation_steps
+            if can_end or short: short = _any_rank(short, step.device)
+            if short and i == 1: raise ValueError(f"train_dl ended after {len(taken)} batches, too few for one step with accumulation_steps={accumulation_steps}; pass a loader that can start again, or lower accumulation_steps")
+            if not short:
+                set_lr(step.optimizer, lr, ratios)
+                loss = step(taken)
+                pending.append((lr, loss if valid_dl is None else validate(step, valid_dl)))
+            if pending and (short or len(pending) >= fetch_every or i == len(lrs)):
+                for point in zip([lr for lr, _ in pending], _fetch([l for _, l in pending])):
+                    yield point
+                    if not math.isfinite(point[1]): return 'non-finite'
+                    if watch(point[1]): return 'diverged'
+                pending = []
+            if short: return 'exhausted'
     return 'completed'
