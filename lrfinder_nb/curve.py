@@ -20,6 +20,7 @@ import numpy as np
 # %% ../nbs/00_curve.ipynb #68810131
 ENDS = ('completed', 'diverged', 'non-finite', 'stopped', 'exhausted')
 BARS = '▁▂▃▄▅▆▇█'
+HUGE = 1e100  # a loss beyond this counts as not finite: its square would overflow
 
 
 def _frozen(xs, name):
@@ -78,10 +79,11 @@ def sparkline(losses,  # losses, shape (n,); clipped at the highest of the first
              ) -> str:
     "`losses` as a row of block characters, `×` where not finite"
     y = np.asarray(losses, dtype=np.float64)
-    ok = y[np.isfinite(y)]
+    fine = np.abs(y) < HUGE
+    ok = y[fine]
     if not len(ok): return '×'*min(len(y), width)
     lo, hi = ok.min(), max(ok[:5].max(), ok.min())
-    means = [p.mean() for p in np.array_split(np.where(np.isfinite(y), np.minimum(y, hi), np.nan), min(len(y), width))]
+    means = [p.mean() for p in np.array_split(np.where(fine, np.minimum(y, hi), np.nan), min(len(y), width))]
     return ''.join('×' if np.isnan(m) else BARS[round(7*float(m - lo)/float(hi - lo or 1))] for m in means)
 
 # %% ../nbs/00_curve.ipynb #0228a0b9
@@ -170,7 +172,7 @@ def diverges_at(losses,  # raw losses, shape (n,)
                ) -> int:
     "Index of the first loss that diverged, is not finite or exceeds 1e100; n where there is none"
     losses = np.asarray(losses, dtype=np.float64)
-    bad = ~(np.abs(losses) < 1e100)        # what is larger has diverged, and its square would overflow
+    bad = ~(np.abs(losses) < HUGE)
     n = int(bad.argmax()) if bad.any() else len(losses)
     if n < 3 or diverge_threshold == math.inf: return n
     m = running_median(losses[:n])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .curve import LossCurve
+from .curve import HUGE, LossCurve
 from .suggest import analyse
 
 # %% ../nbs/10_plot.ipynb #82a9ec54
@@ -39,7 +39,8 @@ def _window(a):
 def _draw_trend(ax, a, colour, label, points=True):
     "Raw losses and trend of one analysis, the parts that were not read in grey"
     c, t = a.curve, a.trend
-    if points: ax.plot(c.lrs, c.losses, '.', color=GREY, alpha=.6, markersize=4, zorder=1)
+    seen = np.abs(c.losses) < HUGE
+    if points: ax.plot(c.lrs[seen], c.losses[seen], '.', color=GREY, alpha=.6, markersize=4, zorder=1)
     ax.plot(t.lrs[:a.cut], t.values[:a.cut], '-', color=GREY, alpha=.6, linewidth=1, zorder=2)
     ax.plot(t.lrs[a.kept], t.values[a.kept], '-', color=colour, linewidth=2, label=label, zorder=3)
 

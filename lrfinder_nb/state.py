@@ -6,7 +6,7 @@
 __all__ = ['snapshot', 'snapshot_randomness', 'set_seed', 'preserved']
 
 # %% ../nbs/20_state.ipynb #b56fab1b
-import copy, random, signal, threading
+import copy, random, signal, threading, time
 from contextlib import ExitStack
 from functools import singledispatch
 
@@ -23,8 +23,8 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 def _keep_tensor(x):
     "A function that gives back `x` with its present values; one that repeats itself in memory is written once"
     view = x.detach()
-    for d, (stride, size) in enumerate(zip(x.stride(), x.shape)):
-        if stride == 0 and size > 1: view = view.narrow(d, 0, 1)
+    for d, size in enumerate(x.shape if x.layout == torch.strided else ()):
+        if size > 1 and x.stride(d) == 0: view = view.narrow(d, 0, 1)
     saved = view.clone()
     def back():
         with torch.no_grad(): view.copy_(saved)
@@ -213,7 +213,9 @@ class preserved:
         return self
 
     def __exit__(self, *error):
-        try: self._stack.close()
+        try:
+            if self._pressed and any(getattr(t, 'persistent_workers', False) for t in self.things): time.sleep(.5)    # those that Ctrl-C reached die first
+            self._stack.close()
         finally:
             if self._old is not None:
                 signal.signal(signal.SIGINT, self._old)
