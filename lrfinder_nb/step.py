@@ -56,6 +56,7 @@ def batch_loss(model:nn.Module,  # the model
                loss_fn=None,  # loss_fn(output, target) -> loss; None where the model returns its loss
               ) -> torch.Tensor:
     "The loss of `model` on `batch`"
+    if type(batch) in (tuple, list) and len(batch) == 2 and loss_fn is not None: return loss_fn(model(batch[0]), batch[1])
     named = _named(batch)
     if named is not None:
         if loss_fn is None: return _own_loss(model(**named))
@@ -75,12 +76,13 @@ def check_loss(loss,  # what came out as a loss
                graded:bool=True,  # whether it must have a gradient
               ) -> torch.Tensor:
     "`loss` as a scalar, if it is one real number; `TypeError` or `ValueError` otherwise"
+    if isinstance(loss, torch.Tensor) and loss.ndim == 0 and loss.is_floating_point() and (loss.requires_grad or not graded): return loss
     if not isinstance(loss, torch.Tensor): raise TypeError(f"the loss must be a tensor, got {type(loss).__name__} {loss!r:.60}; return the tensor itself, not loss.item()")
     if loss.numel() != 1: raise ValueError(f"the loss must be one number, got shape {tuple(loss.shape)}; average it with .mean()")
     if not loss.is_floating_point(): raise TypeError(f"the loss must be real, got {loss.dtype}; return a floating-point number")
     if graded and not loss.requires_grad:
         raise ValueError("the loss has no gradient: it does not depend on a trainable parameter; check for .detach(), .item(), torch.no_grad() and frozen parameters")
-    return loss if loss.ndim == 0 else loss.reshape(())
+    return loss.reshape(())
 
 # %% ../nbs/21_step.ipynb #9a123bb6
 def device_of(model:nn.Module,  # the model
@@ -138,21 +140,22 @@ class TrainStep:
             if f is not None and not callable(f): raise TypeError(f"{name} must be callable, got {type(f).__name__}; pass a function or a module")
         self.model, self.optimizer, self.loss_fn, self.step = model, optimizer, loss_fn, step
         self.device, dtype = device_of(model, device), amp_dtype(amp, device_of(model, device))
-        self.autocast = nullcontext if dtype is None else (lambda: torch.autocast(self.device.type, dtype))
+        self.autocast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type) if dtype == torch.float16 else None
 
     def loss(self, batch, graded=True):
         "The loss on one batch, moved to the device"
-        batch = to_device(batch, self.device)
-        with self.autocast(): loss = self.step(self.model, batch) if self.step else batch_loss(self.model, batch, self.loss_fn)
+        if self.device.type != 'cpu': batch = to_device(batch, self.device)
+        with self.autocast: loss = self.step(self.model, batch) if self.step else batch_loss(self.model, batch, self.loss_fn)
         return check_loss(loss, graded)
 
     def __call__(self, batches):
         self.optimizer.zero_grad(set_to_none=True)
-        *first, last = batches
-        with self.model.no_sync() if first and hasattr(self.model, 'no_sync') else nullcontext():     # under DDP, gradients travel once
-            total = sum(self._backward(b, len(batches)) for b in first)
-        total = total + self._backward(last, len(batches)) if first else self._backward(last, 1)
+        if len(batches) == 1: total = self._backward(batches[0], 1)
+        else:
+            with getattr(self.model, 'no_sync', nullcontext)():      # under DDP, gradients travel once
+                total = sum(self._backward(b, len(batches)) for b in batches[:-1])
+            total = total + self._backward(batches[-1], len(batches))
         if self.scaler is None: self.optimizer.step()
         else: self.scaler.step(self.optimizer); self.scaler.update()
         return total

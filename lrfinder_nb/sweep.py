@@ -68,7 +68,7 @@ class DivergenceWatch:
     def __call__(self, loss):
         self.losses.append(loss)
         n = len(self.losses)
-        if n < 5: return False
+        if n < 5 or self.diverge_threshold == math.inf: return False
         middle = sorted(self.losses[-5:])[2]
         if self.start is None: self.start = middle
         if middle < self.best or n in (10, 20):
@@ -91,13 +91,13 @@ def _any_rank(flag, device):
     return bool(x.item())
 
 
-def _fetch(losses):
-    "Losses as floats: one transfer for all of them, averaged over the ranks of a process group"
-    if len(losses) == 1 and ranks() == 1: return [losses[0].item()]
+def _fetch(losses, world):
+    "Losses as floats: one transfer for all of them, averaged over the `world` ranks of a process group"
+    if len(losses) == world == 1: return [losses[0].item()]
     x = torch.stack(losses)
-    if ranks() > 1:
+    if world > 1:
         dist.all_reduce(x)
-        x = x/ranks()
+        x = x/world
     return x.tolist()
 
 # %% ../nbs/22_sweep.ipynb #b9903980
@@ -124,7 +124,7 @@ def sweep(step:TrainStep,  # one training step
          ):
     "Train one step at each rate; yields (lr, loss), returns 'completed', 'diverged', 'non-finite' or 'exhausted'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10
-    ratios, watch, pending = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), []
+    ratios, watch, world, rates, losses = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), ranks(), [], []
     can_end = _any_rank(isinstance(train_dl, Iterator) or not hasattr(train_dl, '__len__'), step.device)
     with closing(endless(train_dl)) as batches:
         for i, lr in enumerate(map(float, lrs), 1):
@@ -134,13 +134,13 @@ def sweep(step:TrainStep,  # one training step
             if short and i == 1: raise ValueError(f"train_dl ended after {len(taken)} batches, too few for one step with accumulation_steps={accumulation_steps}; pass a loader that can start again, or lower accumulation_steps")
             if not short:
                 set_lr(step.optimizer, lr, ratios)
-                loss = step(taken)
-                pending.append((lr, loss if valid_dl is None else validate(step, valid_dl)))
-            if pending and (short or len(pending) >= fetch_every or i == len(lrs)):
-                for point in zip([lr for lr, _ in pending], _fetch([l for _, l in pending])):
+                rates.append(lr); losses.append(step(taken))
+                if valid_dl is not None: losses[-1] = validate(step, valid_dl)
+            if losses and (short or len(losses) >= fetch_every or i == len(lrs)):
+                for point in zip(rates, _fetch(losses, world)):
                     yield point
                     if not math.isfinite(point[1]): return 'non-finite'
                     if watch(point[1]): return 'diverged'
-                pending = []
+                rates, losses = [], []
             if short: return 'exhausted'
     return 'completed'
