@@ -150,7 +150,7 @@ def running_median(losses,  # losses, shape (n,)
     y = np.asarray(losses, dtype=np.float64)
     if len(y) < 3: return y
     lo, hi = np.minimum, np.maximum
-    p = np.pad(y, 2, mode='reflect')
+    p = np.concatenate((y[2:0:-1], y, y[-2:-4:-1]))
     a, b, c, d, e = (p[i:len(y) + i] for i in range(5))
     f, g = hi(lo(a, b), lo(c, d)), lo(hi(a, b), hi(c, d))
     return hi(lo(f, g), lo(e, hi(f, g)))
@@ -163,7 +163,8 @@ def divergence_limit(best,  # smallest loss so far, a number or an array
                     ):
     "The loss above which training has diverged; `diverge_threshold * best` for ordinary positive losses"
     if diverge_threshold == math.inf: return np.full_like(best, math.inf, dtype=np.float64)
-    scale = np.maximum(np.abs(best), np.maximum(.1*(start - best), noise))
+    larger = np.maximum if isinstance(best, np.ndarray) else max
+    scale = larger(abs(best), larger(.1*(start - best), noise))
     return best + (diverge_threshold - 1)*scale
 
 # %% ../nbs/00_curve.ipynb #d4fad983

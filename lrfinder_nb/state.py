@@ -7,6 +7,8 @@ __all__ = ['snapshot', 'snapshot_randomness', 'set_seed', 'preserved']
 
 # %% ../nbs/20_state.ipynb #b56fab1b
 import copy, random, signal, threading, time
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import singledispatch
 
@@ -33,25 +35,23 @@ def _keep_tensor(x):
 
 
 def _keep(x, other=copy.deepcopy):
-    "A function that gives back `x` as it is now, and what is in it: the same tensors, lists and dicts, with the old content"
+    "A function that gives back `x` as it is now, and what is in it: the same tensors and containers, with the old content"
     if isinstance(x, nn.Parameter) and other is None: return lambda: x         # kept where the module's parameters are
     if isinstance(x, torch.Tensor): return _keep_tensor(x)
-    if type(x) in (list, tuple):
-        kept = [_keep(v, other) for v in x]
-        def back():
-            values = [k() for k in kept]
-            if type(x) is list: x[:] = values
-            return x
-        return back
-    if type(x) is dict:
-        kept = {k: _keep(v, other) for k, v in x.items()}
-        def back():
-            values = {k: v() for k, v in kept.items()}
-            x.clear(); x.update(values)
-            return x
-        return back
-    saved = x if isinstance(x, PLAIN) or other is None else other(x)
-    return lambda: saved
+    if isinstance(x, np.ndarray):
+        array = x.copy()
+        return lambda: np.copyto(x, array) or x
+    if isinstance(x, (list, tuple, deque, set)): names, kept = None, [_keep(v, other) for v in x]
+    elif isinstance(x, dict): names, kept = list(x), [_keep(v, other) for v in x.values()]
+    else: return (lambda saved: lambda: saved)(x if isinstance(x, PLAIN) or other is None else other(x))
+    def back():
+        values = [k() for k in kept]
+        if isinstance(x, tuple): return x
+        x.clear()
+        if isinstance(x, (list, deque)): x.extend(values)
+        else: x.update(values if names is None else zip(names, values))
+        return x
+    return back
 
 # %% ../nbs/20_state.ipynb #67107122
 @singledispatch
@@ -84,16 +84,23 @@ def _snapshot_parameter(p, seen):
     return back
 
 # %% ../nbs/20_state.ipynb #50fec34e
-def _generators(obj, depth=8, seen=None):
-    "Random generators that `obj` and the objects in it own"
+RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def _inside(obj, depth=8, seen=None):
+    "`obj` and the objects in it, a few levels deep"
     seen = set() if seen is None else seen
     if id(obj) in seen or depth < 0 or isinstance(obj, (*PLAIN, type, torch.Tensor, np.ndarray)): return
     seen.add(id(obj))
-    if isinstance(obj, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)): yield obj
-    elif isinstance(obj, nn.Module): return                 # keeps its own
-    else:
-        inside = obj if type(obj) in (list, tuple) else obj.values() if type(obj) is dict else [v for k, v in vars(obj).items() if k != '_iterator'] if hasattr(obj, '__dict__') else ()
-        for x in list(inside)[:1000]: yield from _generators(x, depth - 1, seen)
+    yield obj
+    if isinstance(obj, RANDOM): return
+    held = obj if type(obj) in (list, tuple) else obj.values() if isinstance(obj, dict) else [v for k, v in vars(obj).items() if k != '_iterator'] if hasattr(obj, '__dict__') else ()
+    for x in list(held)[:1000]: yield from _inside(x, depth - 1, seen)
+
+
+def _generators(obj):
+    "Random generators that `obj` and the objects in it own"
+    return [x for x in _inside(obj) if isinstance(x, RANDOM)]
 
 
 def _snapshot_generator(g):
@@ -111,7 +118,7 @@ INTERNAL = set(vars(nn.Module()))
 def _attributes(obj, but=()):
     "A function that puts back the numbers, words, tensors and containers of them among the attributes of `obj`"
     mine = {k: v for k, v in vars(obj).items() if k not in but}
-    kept = {k: _keep(v, None) for k, v in mine.items() if isinstance(v, (*PLAIN, torch.Tensor)) or type(v) in (list, tuple, dict)}
+    kept = {k: _keep(v, None) for k, v in mine.items() if isinstance(v, (*PLAIN, torch.Tensor, np.ndarray, list, tuple, dict, set, deque))}
     def back():
         for k in set(vars(obj)) - set(mine) - set(but): delattr(obj, k)
         for k, v in kept.items(): object.__setattr__(obj, k, v())
@@ -160,14 +167,16 @@ def _counters(obj):
 def _snapshot_loader(loader):
     "The generators and counters of `loader`, and its running iterator if it keeps one"
     kept = [_snapshot_generator(g) for g in _generators(loader)]
-    batches = getattr(loader, 'batch_sampler', None)
-    kept += [_counters(x) for x in (loader, getattr(loader, 'sampler', None), batches, getattr(batches, 'sampler', None)) if hasattr(x, '__dict__')]
-    workers = getattr(loader, '_iterator', None) if isinstance(loader, DataLoader) else None
-    if workers is not None: loader._iterator = None
+    loaders = [x for x in _inside(loader) if isinstance(x, DataLoader)]
+    if not isinstance(loader, Iterator):
+        counting = (loader, *loaders, *(d.sampler for d in loaders), *(d.batch_sampler for d in loaders), *(getattr(d.batch_sampler, 'sampler', None) for d in loaders))
+        kept += [_counters(x) for x in counting if hasattr(x, '__dict__')]
+    running = [(d, d._iterator) for d in loaders]
+    for d in loaders: d._iterator = None
     def back():
-        if isinstance(loader, DataLoader):
-            alive = workers is not None and all(w.is_alive() for w in getattr(workers, '_workers', []))      # Ctrl-C reaches them, too
-            loader._iterator = workers if alive else None
+        for d, it in running:
+            alive = it is not None and all(w.is_alive() for w in getattr(it, '_workers', []))      # Ctrl-C reaches them, too
+            d._iterator = it if alive else None
         for k in kept: k()
     return back
 
@@ -206,15 +215,15 @@ class preserved:
             seen = set()
             self._stack.callback(snapshot_randomness())
             for thing in self.things: self._stack.callback(snapshot(thing, seen))
+            if self._waiting: self._old(*self._waiting.pop())
         except BaseException:
             self.__exit__()
             raise
-        if self._waiting: self.__exit__()
         return self
 
     def __exit__(self, *error):
         try:
-            if self._pressed and any(getattr(t, 'persistent_workers', False) for t in self.things): time.sleep(.5)    # those that Ctrl-C reached die first
+            if self._pressed and any(getattr(x, 'persistent_workers', False) for x in _inside(self.things, 2)): time.sleep(.5)    # those that Ctrl-C reached die first
             self._stack.close()
         finally:
             if self._old is not None:

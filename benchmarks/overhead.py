@@ -1,0 +1,241 @@
+"""What a range test costs: time added to each step, memory, and the time to read a curve
+
+A contender sweeps over batches that run and time a block of bare training steps (of a twin model) before each
+block of its own, so that both see the same machine. Times are CPU times on one thread. The blocks of the tiny MLP
+hold 20 steps: taking turns at every step would let the bare step pay for the caches that the contender has emptied.
+"""
+import contextlib, json, logging, os, platform, tempfile, threading, time, warnings
+from datetime import date
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+os.environ.setdefault('KINETO_LOG_LEVEL', '9')      # the profiler talks otherwise
+import numpy as np
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from lrfinder_nb import LRFinder
+from lrfinder_nb.curve import LossCurve
+from lrfinder_nb.models import SmallCNN
+from lrfinder_nb.state import preserved
+from lrfinder_nb.suggest import RULES, analyse, interval
+
+clock, loss_fn = time.process_time, nn.functional.cross_entropy
+RATES, NEVER = dict(start_lr=1e-9, end_lr=1e-8), 1e9    # so low that nothing diverges; a finite threshold, so that every step is tested
+
+
+def sgd(net): return torch.optim.SGD(net.parameters(), lr=1e-9, momentum=.9)
+def batches_of(*shape): return [(torch.randn(32, *shape), torch.randint(10, (32,))) for _ in range(16)]
+def mlp(): return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)), batches_of(32)
+def cnn(): return SmallCNN(), batches_of(1, 28, 28)
+
+
+# ---- the contenders: (model, optimizer, steps) -> function of a loader, which is what is timed
+
+def bare_step(net, opt):
+    "The steps that all others are compared with"
+    def step(batch):
+        opt.zero_grad(set_to_none=True)
+        loss = loss_fn(net(batch[0]), batch[1])
+        loss.backward()
+        opt.step()
+        return loss.item()
+    return step
+
+
+def bare_loop(net, opt, steps):
+    "The same once more: what comes out beside 0 is the error of the measurement"
+    step = bare_step(net, opt)
+    return lambda loader: [step(batch) for batch in loader]
+
+
+def ours(net, opt, steps, progress=False):
+    return lambda loader: LRFinder(net, opt, loss_fn).range_test(loader, num_iter=steps, diverge_threshold=NEVER, progress=progress, **RATES)
+
+
+def torch_lr_finder(net, opt, steps):
+    from torch_lr_finder import LRFinder as Theirs, TrainDataLoaderIter
+    def run(loader):
+        finder = Theirs(net, opt, loss_fn)      # its bar cannot be switched off
+        finder.range_test(TrainDataLoaderIter(loader), num_iter=steps, diverge_th=NEVER, **RATES)
+        finder.reset()
+    return run
+
+
+def lightning(net, opt, steps):
+    import pytorch_lightning as pl
+    from pytorch_lightning.tuner import Tuner
+    class Module(pl.LightningModule):
+        def __init__(self): super().__init__(); self.net = net
+        def training_step(self, batch, i): return loss_fn(self.net(batch[0]), batch[1])
+        def configure_optimizers(self): return opt
+    folder = tempfile.TemporaryDirectory()      # it keeps its snapshot in a file
+    trainer = pl.Trainer(accelerator='cpu', devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         enable_model_summary=False, max_epochs=-1, default_root_dir=folder.name)
+    def run(loader):
+        with folder: Tuner(trainer).lr_find(Module(), loader, min_lr=1e-9, max_lr=1e-8, num_training=steps, early_stop_threshold=None, update_attr=False)
+    return run
+
+
+CONTENDERS = {'bare loop (control)': bare_loop, 'progress=False': ours, 'progress=True': partial(ours, progress=True),
+              'torch-lr-finder': torch_lr_finder, 'pytorch-lightning': lightning}
+
+
+# ---- time
+
+class Paired:
+    "`steps` batches; before every `block` of them, as many bare steps are run and timed"
+    def __init__(self, step, batches, steps, block): self.step, self.batches, self.steps, self.block, self.asked, self.given = step, batches, steps, block, [], []
+    def __len__(self): return self.steps
+    def __iter__(self):
+        for i in range(self.steps):
+            if i % self.block == 0:
+                self.asked.append(clock())
+                for b in self.batches[:self.block]: self.step(b)
+                self.given.append(clock())
+            yield self.batches[i % self.block]
+
+
+@contextlib.contextmanager
+def terminal():
+    "A pseudo-terminal as stdout, drained by a thread; stderr goes nowhere"
+    import pty
+    master, slave = pty.openpty()
+    def drain():
+        with contextlib.suppress(OSError):      # the other end is closed
+            while os.read(master, 65536): pass
+    thread = threading.Thread(target=drain, daemon=True)
+    thread.start()
+    with open(os.devnull, 'w') as nowhere, open(slave, 'w') as out, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(out): yield
+    thread.join()
+    os.close(master)
+
+
+def sweep_once(contender, task, blocks, block):
+    "Of one sweep: (its step over the bare one, bare seconds a step, seconds before the first and after the last step)"
+    torch.manual_seed(0)
+    (net, batches), (twin, _), steps = task(), task(), blocks*block + 1     # the last step is a block of its own
+    with terminal():
+        run, loader = contender(net, sgd(net), steps), Paired(bare_step(twin, sgd(twin)), (batches*2)[:block], steps, block)
+        start = clock()
+        run(loader)
+        end = clock()
+    asked, given = np.array(loader.asked), np.array(loader.given)
+    assert len(asked) == blocks + 1, f"the sweep took {len(asked)} blocks, not {blocks + 1}"
+    theirs, alone = (asked[1:] - given[:-1])/block, (given - asked)/block
+    return theirs.sum()/((alone[1:] + alone[:-1])/2).sum(), alone.mean(), asked[0] - start + end - given[-1] - np.median(theirs)
+
+
+def race(contenders, task, blocks, block, rounds):
+    "Round-robin over the contenders: bare seconds a step in the quietest tenth of all sweeps; by name, ratios and fixed seconds at that speed"
+    for c in contenders.values(): sweep_once(c, task, 2, block)
+    turns = [{name: sweep_once(c, task, blocks, block) for name, c in contenders.items()} for _ in range(rounds)]
+    found = {name: [turn[name] for turn in turns] for name in contenders}
+    quiet = np.quantile([bare for rows in found.values() for _, bare, _ in rows], .1)
+    return quiet, {name: np.array([(ratio, fixed*quiet/bare) for ratio, bare, fixed in rows]).T for name, rows in found.items()}
+
+
+def time_analyse(n, calls=60):
+    "Milliseconds that `analyse` takes, by rule and with a `beta` not seen before, and that an interval takes; `calls` each"
+    x, rng = np.linspace(-7, 1, n), np.random.default_rng(0)
+    curve = LossCurve(10**x, 2.3 - 1.5/(1 + np.exp(-3*(x + 3))) + np.maximum(0, x + 1)**2 + rng.normal(0, .02, n))
+    a, found = analyse(curve), {}
+    def clocked(name, f, *args, **kw):
+        start = clock()
+        f(*args, **kw)
+        found.setdefault(name, []).append(1e3*(clock() - start))
+    for i in range(calls):
+        for rule in RULES: clocked(rule, analyse, curve, rule=rule)
+        clocked('a new beta', analyse, curve, beta=.5 + .4*(i + .5)/calls)
+        if i % 6 == 0: clocked('interval', interval, a.trend, a.kept, a.rule)
+    return found
+
+
+# ---- memory and synchronisation
+
+def allocated(f):
+    "(most bytes, bytes at the end) of tensors on the CPU that `f()` allocates"
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p: kept = f()    # what it returns lives until the profile ends
+    held = np.cumsum([n for _, n in sorted((e.start_ns(), e.nbytes()) for e in p.profiler.kineto_results.events() if e.name() == '[memory]')])
+    return int(held.max()), int(held[-1])
+
+
+def memory(width=1800, steps=3):
+    "(MiB of state, copies of it that `preserved` holds, copies that a sweep adds to the peak of the same steps without it)"
+    def train(use=lambda net, opt, batch: None):
+        "Gradients and moments after one step, then whatever `use` does"
+        net = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.BatchNorm1d(width), nn.Linear(width, width))
+        opt, batch = torch.optim.Adam(net.parameters(), lr=1e-9), (torch.randn(4, width), torch.randint(10, (4,)))
+        bare_step(net, opt)(batch)
+        return net, opt, use(net, opt, batch)
+    def hold(net, opt, batch): stack.enter_context(preserved(net, opt))
+    with contextlib.ExitStack() as stack: (_, size), (_, held) = allocated(train), allocated(lambda: train(hold))
+    alone, _ = allocated(lambda: train(lambda net, opt, batch: bare_loop(net, opt, steps)([batch]*steps)))
+    swept, _ = allocated(lambda: train(lambda net, opt, batch: ours(net, opt, steps)([batch])))
+    return size/2**20, held/size - 1, (swept - alone)/size
+
+
+def synchronisations():
+    "Synchronising CUDA calls per step of a range test"
+    counts, (net, batches) = [], mlp()
+    net, batches = net.cuda(), [(x.cuda(), y.cuda()) for x, y in batches]
+    for steps in (20, 50, 250):     # the first is to warm up
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            torch.cuda.set_sync_debug_mode('warn')
+            try: ours(net, sgd(net), steps)(batches)
+            finally: torch.cuda.set_sync_debug_mode('default')
+        counts.append(sum('synchronizing' in str(w.message) for w in caught))
+    return (counts[2] - counts[1])/200
+
+
+# ---- the report
+
+def processor():
+    "Model name of the CPU"
+    info = Path('/proc/cpuinfo')
+    names = [line.split(':', 1)[1].strip() for line in info.read_text().splitlines() if line.startswith('model name')] if info.exists() else []
+    return (names + [platform.processor() or platform.machine()])[0]
+
+
+def main():
+    "Measure, print the table and write it to `results/overhead.json`"
+    torch.set_num_threads(1)
+    warnings.filterwarnings('ignore')
+    logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
+    versions, contenders, rows = {}, dict(CONTENDERS), []
+    for peer in ('torch-lr-finder', 'pytorch-lightning'):
+        try: versions[peer] = version(peer)
+        except PackageNotFoundError: del contenders[peer]; print(f"{peer} is not installed: left out")
+
+    def row(what, who, values, unit, target=None, digits=2):
+        low, mid, high = (round(float(q), digits) for q in np.quantile(values, [.25, .5, .75]))
+        rows.append(dict(measure=what, of=who, median=mid, quartiles=[low, high], unit=unit, target=target))
+        print(f"| {what} | {who} | {mid} {unit} | {f'{low} to {high}' if np.size(values) > 1 else ''} | {'' if target is None else f'≤ {target}'} |", flush=True)
+
+    print('| measure | of | median | quartiles | target |\n|---|---|---|---|---|')
+    targets = {'progress=False': 60, 'progress=True': 200}
+    quiet, found = race(contenders, mlp, 50, 20, 15)
+    row('bare step', 'MLP', 1e6*quiet, 'µs', digits=1)
+    for name, (ratio, fixed) in found.items(): row('added to an MLP step', name, 1e6*quiet*(ratio - 1), 'µs', targets.get(name), 1)
+    for name, (ratio, fixed) in found.items(): row('fixed, MLP', name, 1e3*fixed, 'ms')
+    quiet, found = race(contenders, cnn, 50, 1, 8)
+    row('bare step', 'CNN', 1e3*quiet, 'ms', digits=1)
+    for name, (ratio, fixed) in found.items(): row('100 CNN steps over bare ones', name, ratio + fixed/(100*quiet), '×', 1.02 if name in targets else None, 4)
+    size, held, added = memory()
+    row(f'copies of a {size:.0f} MiB state', 'held by preserved', held, '×', 1.)
+    row(f'copies of a {size:.0f} MiB state', 'added to the peak', added, '×')
+    for n, target in ((100, .5), (1000, 2.)):
+        for what, ms in time_analyse(n).items(): row(f'analyse, {n} points' if what != 'interval' else f'{n} points', what, ms, 'ms', target if what in RULES else None, 3)
+    if torch.cuda.is_available(): row('synchronisations a step', 'CUDA', synchronisations(), '', .1)
+    else: print('\nno GPU was there: synchronisations were not counted')
+
+    body = dict(date=str(date.today()), cpu=processor(), python=platform.python_version(), torch=torch.__version__, peers=versions, results=rows)
+    path = Path(__file__).parent/'results'/'overhead.json'
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__': main()

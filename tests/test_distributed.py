@@ -1,0 +1,150 @@
+"""Two processes sweep as one: the same curve, the same last step, and weights that come back on both"""
+import math, os, sys
+from datetime import timedelta
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lrfinder_nb.finder import LRFinder
+
+pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason='needs gloo')
+torch.set_num_threads(1)
+SWEEP = dict(num_iter=30, start_lr=1e-3, end_lr=.5, progress=False)
+HALF = 4
+
+
+def net():
+    "A seeded small network"
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+
+
+def batches(rank=None, seed=1, n=7):
+    "Global batches, or the half of each that `rank` sees"
+    g = torch.Generator().manual_seed(seed)
+    part = slice(None) if rank is None else slice(rank*HALF, (rank + 1)*HALF)
+    return [(x[part], x.sin().sum(1, keepdim=True)[part]) for x in torch.randn(n, 2*HALF, 6, generator=g)]
+
+
+def sweep(model, loader, step=None, momentum=0., **kw):
+    "What a sweep said, and whether it left everything as it was"
+    opt = torch.optim.SGD(model.parameters(), .1, momentum=momentum)
+    old = {k: v.clone() for k, v in model.state_dict().items()}
+    curve = LRFinder(model, opt, F.mse_loss, step=step).range_test(loader, **{**SWEEP, **kw}).curve
+    same = all(torch.equal(v, old[k]) for k, v in model.state_dict().items()) and not opt.state and all(p.grad is None for p in model.parameters())
+    return dict(lrs=curve.lrs.tolist(), losses=curve.losses.tolist(), ended=curve.ended, same=same)
+
+
+def spoiled(factor, when):
+    "A step whose loss is multiplied by `factor` from step `when` on"
+    calls = count()
+    return lambda model, batch: F.mse_loss(model(batch[0]), batch[1])*(factor if next(calls) >= when else 1.)
+
+
+def trained(rank, swept):
+    "Losses and parameters of eight steps under DistributedDataParallel, a sweep after the third where `swept`"
+    model = DistributedDataParallel(net())
+    opt, losses = torch.optim.SGD(model.parameters(), .05, momentum=.9), []
+    for i, (x, y) in enumerate(batches(rank, n=8)):
+        if i == 3 and swept: LRFinder(model, opt, F.mse_loss).range_test(batches(rank, seed=2), **SWEEP)
+        opt.zero_grad()
+        loss = F.mse_loss(model(x), y)
+        loss.backward(); opt.step()
+        losses.append(loss.detach())
+    return dict(losses=torch.stack(losses), parameters=[p.detach() for p in model.parameters()])
+
+
+SCENES = dict(
+    ddp=lambda rank: sweep(DistributedDataParallel(net()), batches(rank)),
+    ddp_momentum=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), momentum=.9),
+    ddp_accumulated=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), accumulation_steps=3),
+    ddp_validated=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), valid_dl=batches(rank, seed=3)),
+    apart=lambda rank: sweep(net(), batches(rank)),
+    diverged=lambda rank: sweep(net(), batches(rank), spoiled(1e4, 14 if rank else math.inf)),
+    non_finite=lambda rank: sweep(net(), batches(rank), spoiled(math.nan, 14 if rank else math.inf)),
+    unswept=lambda rank: trained(rank, False),
+    swept=lambda rank: trained(rank, True),
+    exhausted=lambda rank: sweep(net(), iter(batches(rank, n=9))))
+ALONE = dict(unequal=lambda rank: sweep(net(), iter(batches(rank, n=5 + 6*rank))))
+
+
+def work(rank, folder, scenes, seconds):
+    "Play scenes as one of two processes and save what they said"
+    if sys.platform == 'linux': os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2, timeout=timedelta(seconds=seconds))
+    said = {}
+    for name in scenes:
+        try: said[name] = {**SCENES, **ALONE}[name](rank)
+        except Exception as e: said[name] = f'{type(e).__name__}: {e}'
+    torch.save(said, f'{folder}/{rank}.pt')
+    dist.destroy_process_group()
+
+
+def play(folder, scenes, seconds=60):
+    "What both processes said"
+    torch.multiprocessing.spawn(work, (str(folder), list(scenes), seconds), nprocs=2)
+    return [torch.load(folder/f'{rank}.pt') for rank in (0, 1)]
+
+
+@pytest.fixture(scope='module')
+def said(tmp_path_factory): return play(tmp_path_factory.mktemp('ranks'), SCENES)
+
+
+def both(said, name):
+    "What both ranks said in one scene, which must be the same"
+    a, b = (s[name] for s in said)
+    assert isinstance(a, dict) and isinstance(b, dict), (a, b)
+    assert a['same'] and b['same']
+    assert (a['lrs'], a['ended']) == (b['lrs'], b['ended']) and np.array_equal(a['losses'], b['losses'], equal_nan=True)
+    return a
+
+
+@pytest.mark.parametrize('name, kw', [('ddp', {}), ('ddp_momentum', dict(momentum=.9)), ('ddp_accumulated', dict(accumulation_steps=3))])
+def test_two_halves_are_one_batch(said, name, kw):
+    two, one = both(said, name), sweep(net(), batches(), **kw)
+    assert two['ended'] == one['ended'] == 'completed' and two['lrs'] == one['lrs']
+    assert np.allclose(two['losses'], one['losses'], rtol=1e-5, atol=1e-6)
+
+
+def test_validation_losses_are_averaged(said):
+    two, one = both(said, 'ddp_validated'), sweep(net(), batches(), valid_dl=batches(seed=3))
+    assert np.allclose(two['losses'], one['losses'], rtol=1e-5, atol=1e-6)
+
+
+def test_losses_are_averaged_over_ranks(said):
+    two, alone = both(said, 'apart'), [sweep(net(), batches(rank))['losses'] for rank in (0, 1)]
+    assert not np.allclose(*alone, rtol=1e-2)
+    assert np.allclose(two['losses'], np.mean(alone, axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_divergence_on_one_rank_stops_both(said):
+    two = both(said, 'diverged')
+    assert two['ended'] == 'diverged' and 15 <= len(two['losses']) <= 20
+
+
+def test_nan_on_one_rank_stops_both(said):
+    two = both(said, 'non_finite')
+    assert two['ended'] == 'non-finite' and len(two['losses']) == 15 and np.isnan(two['losses'][-1])
+
+
+def test_exhausted_loaders_stop_both(said):
+    two = both(said, 'exhausted')
+    assert two['ended'] == 'exhausted' and len(two['losses']) == 9
+
+
+def test_training_goes_on_as_if_there_had_been_no_sweep(said):
+    for s in said:
+        assert torch.equal(s['swept']['losses'], s['unswept']['losses'])
+        assert all(torch.equal(a, b) for a, b in zip(s['swept']['parameters'], s['unswept']['parameters'], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(*(s['swept']['parameters'] for s in said), strict=True))
+
+
+def test_a_rank_that_runs_out_stops_both(tmp_path):
+    two = both(play(tmp_path, ALONE, seconds=10), 'unequal')
+    assert two['ended'] == 'exhausted' and len(two['losses']) == 5
