@@ -32,7 +32,7 @@ def _window(a):
     if not a.cut: return 0., 1.
     losses = t.losses[:a.cut]
     low, high = float(losses.min()), max(float(np.median(losses[:max(5, a.cut//5)])), float(np.quantile(losses[:max(1, a.cut - 5)], .98)))
-    pad = .08*(high - low) or .1*(abs(high) or 1.)
+    pad = max(.08*(high - low), 1e-6*max(abs(low), abs(high))) or .1
     return low - pad, high + 2*pad
 
 

@@ -90,7 +90,7 @@ RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Ra
 def _inside(obj, depth=8, seen=None):
     "`obj` and the objects in it, a few levels deep"
     seen = set() if seen is None else seen
-    if id(obj) in seen or depth < 0 or isinstance(obj, (*PLAIN, type, torch.Tensor, np.ndarray)): return
+    if id(obj) in seen or depth < 0 or len(seen) > 10_000 or isinstance(obj, (*PLAIN, type, torch.Tensor, np.ndarray)): return
     seen.add(id(obj))
     yield obj
     if isinstance(obj, RANDOM): return

@@ -13,7 +13,7 @@ from itertools import islice
 
 import torch
 import torch.distributed as dist
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from .curve import divergence_limit, noise_level
 from .step import TrainStep
@@ -125,12 +125,12 @@ def sweep(step:TrainStep,  # one training step
     "Train one step at each rate; yields (lr, loss), returns 'completed', 'diverged', 'non-finite' or 'exhausted'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10
     ratios, watch, world, rates, losses = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), ranks(), [], []
-    can_end = _any_rank(isinstance(train_dl, Iterator) or not hasattr(train_dl, '__len__'), step.device)
+    can_end = _any_rank(not isinstance(train_dl, DataLoader), step.device)
     with closing(endless(train_dl)) as batches:
         for i, lr in enumerate(map(float, lrs), 1):
             taken = list(islice(batches, accumulation_steps))
             short = len(taken) < accumulation_steps
-            if can_end or short: short = _any_rank(short, step.device)
+            if can_end: short = _any_rank(short, step.device)
             if short and i == 1: raise ValueError(f"train_dl ended after {len(taken)} batches, too few for one step with accumulation_steps={accumulation_steps}; pass a loader that can start again, or lower accumulation_steps")
             if not short:
                 set_lr(step.optimizer, lr, ratios)
