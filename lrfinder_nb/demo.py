@@ -54,6 +54,7 @@ def demo(out='demo_out',  # folder for the picture and the curve
          seed:int=0,  # of weights and batches
          epochs:int=5,  # length of the training
          say=print,  # what each line is passed to
+         progress:bool=True,  # show a bar
         ) -> float:
     "Sweep, suggest, draw, train; returns the accuracy on held-out digits"
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def demo(out='demo_out',  # folder for the picture and the curve
     model, loss_fn = SmallCNN(), nn.CrossEntropyLoss()
     opt = torch.optim.AdamW(model.parameters())
     say(f'Sweeping a CNN of {sum(p.numel() for p in model.parameters()):,} parameters over {len(train_dl.dataset):,} handwritten digits')
-    finder = LRFinder(model, opt, loss_fn).range_test(train_dl)
+    finder = LRFinder(model, opt, loss_fn).range_test(train_dl, progress=progress)
     s = finder.suggestion
     say(f'{finder.curve}\n\nSuggested learning rate: {s.lr:.2e}  (between {s.interval[0]:.1e} and {s.interval[1]:.1e})\nWhy: {s.why}')
     for symptom in finder.diagnosis: say(f'But: {symptom}')
