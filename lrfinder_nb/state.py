@@ -34,18 +34,20 @@ def _keep_tensor(x):
     return back
 
 
-def _keep(x, other=copy.deepcopy):
+def _keep(x, other=copy.deepcopy, depth=10):
     "A function that gives back `x` as it is now, and what is in it: the same tensors and containers, with the old content"
-    if isinstance(x, nn.Parameter) and other is None: return lambda: x         # kept where the module's parameters are
+    if isinstance(x, PLAIN) or depth == 0 or isinstance(x, nn.Parameter) and other is None: return lambda: x    # a parameter is kept where the module's are
     if isinstance(x, torch.Tensor): return _keep_tensor(x)
     if isinstance(x, np.ndarray):
         array = x.copy()
         return lambda: np.copyto(x, array) or x
-    if isinstance(x, (list, tuple, deque, set)): names, kept = None, [_keep(v, other) for v in x]
-    elif isinstance(x, dict): names, kept = list(x), [_keep(v, other) for v in x.values()]
-    else: return (lambda saved: lambda: saved)(x if isinstance(x, PLAIN) or other is None else other(x))
+    if not isinstance(x, (list, tuple, deque, set, dict)):
+        saved = x if other is None else other(x)
+        return lambda: saved
+    values, names = list(x.values() if isinstance(x, dict) else x), list(x) if isinstance(x, dict) else None
+    deep = [(i, _keep(v, other, depth - 1)) for i, v in enumerate(values) if not isinstance(v, PLAIN)]
     def back():
-        values = [k() for k in kept]
+        for i, k in deep: values[i] = k()
         if isinstance(x, tuple): return x
         x.clear()
         if isinstance(x, (list, deque)): x.extend(values)
