@@ -6,7 +6,6 @@
 __all__ = ['SmallCNN']
 
 # %% ../nbs/51_models.ipynb #842a5827
-import torch
 from torch import nn
 
 # %% ../nbs/51_models.ipynb #ba6c542d

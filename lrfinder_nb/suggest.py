@@ -103,7 +103,7 @@ def balanced(t:Trend  # the kept part of a trend
 def longest_descent(values,  # smoothed losses, shape (m,)
                    ) -> tuple:
     "First and last index of the longest strictly decreasing subsequence, in O(m log m)"
-    tails, first, last, best = [], [], 0, 0     # tails[k]: smallest negated value ending a subsequence of length k + 1
+    tails, first, last = [], [], 0     # tails[k]: smallest negated value ending a subsequence of length k + 1
     start = 0
     for i, v in enumerate((-np.asarray(values)).tolist()):
         k = bisect_left(tails, v)

@@ -1,0 +1,39 @@
+"""A module imports from lower layers only"""
+import ast
+from pathlib import Path
+
+import pytest
+
+import lrfinder_nb
+
+HOME = Path(lrfinder_nb.__file__).parent
+CORE = {'curve', 'suggest', 'diagnose', 'schedule'}
+MAY = {
+    'curve': set(), 'suggest': {'curve'}, 'diagnose': {'curve', 'suggest'}, 'schedule': set(), 'plot': CORE, 'state': set(), 'step': set(),
+    'sweep': {'curve', 'schedule', 'step'}, 'finder': CORE | {'state', 'step', 'sweep'}, 'data': {'schedule'}, 'models': set(),
+    'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models'},
+}
+UPWARD = {('finder', 'plot')}      # inside LRFinder.plot
+
+
+def imported(path):
+    "(modules of this package, others) that the code at `path` imports anywhere"
+    inner, outer = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import): outer |= {a.name.split('.')[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            name = node.module or ''
+            if node.level or name.startswith('lrfinder_nb'): inner.add(name.removeprefix('lrfinder_nb.'))
+            else: outer.add(name.split('.')[0])
+    return inner, outer
+
+
+def test_every_module_is_known(): assert {p.stem for p in HOME.glob('[a-z]*.py')} == set(MAY)
+
+
+@pytest.mark.parametrize('module', MAY)
+def test_imports_point_down(module):
+    inner, outer = imported(HOME/f'{module}.py')
+    assert inner - {b for a, b in UPWARD if a == module} <= MAY[module]
+    if module in CORE: assert not outer & {'torch', 'torchvision', 'matplotlib', 'ipywidgets', 'IPython', 'fastprogress', 'fastcore'}
+    assert 'fastcore' not in outer and 'nbdev' not in outer       # tools of development, not of users
