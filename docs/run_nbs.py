@@ -52,6 +52,7 @@ def faults(path):
     for i, c in enumerate(nb.cells):
         for o in c.get('outputs', []):
             if o.output_type == 'error': yield f'cell {i} ended in {o.ename}'
+            if o.get('name') == 'stderr': yield f'cell {i} wrote to stderr'
             if str(ROOT) in str(o) or str(Path.home()) + os.sep in str(o): yield f'cell {i} shows a path of this machine'
 
 

@@ -90,8 +90,8 @@ def _several(curves):
 def _dress(ax, analyses, low, high):
     "Scale, limits, labels and the answer in words"
     lrs = np.concatenate([a.curve.lrs[[0, -1]] for a in analyses])
+    ax.set_xlim(*((lrs.min(), lrs.max()) if lrs.max() > lrs.min() else (.5*lrs[0], 1.5*lrs[0])))
     if all(a.curve.step_mode == 'exp' for a in analyses): ax.set_xscale('log')
-    if lrs.max() > lrs.min(): ax.set_xlim(lrs.min(), lrs.max())
     ax.set_ylim(low, high)
     ax.set_xlabel('learning rate'); ax.set_ylabel('loss')
     ax.spines[['top', 'right']].set_visible(False)
