@@ -183,8 +183,9 @@ def _refusal(curve, t, kept, skip_start, skip_end, diverge_threshold):
                             f"and a rule needs {MIN_POINTS}: raise num_iter, or lower skip_start and skip_end", 'too few points')
     first, low, high = kept.values[0], kept.values.min(), kept.values.max()
     if largest_drop(kept.values[::-1], kept.errors[::-1]) > MIN_DROP: return NoSuggestion(f"the loss only rose (from {first:.3g} to {high:.3g}): {remedy}", 'only rose')
-    return NoSuggestion(f"the loss never fell by more than its noise (noise {kept.noise:.2g} a step, from {first:.3g} to {low:.3g}): raise end_lr above "
-                        f"{curve.lrs[-1]:.1e}, or raise num_iter, or check that the model learns", 'never fell')
+    more = f"let the sweep run on (it was {curve.ended} at {curve.lrs[-1]:.1e})" if curve.ended in ('stopped', 'exhausted') else f"raise end_lr above {curve.lrs[-1]:.1e}"
+    return NoSuggestion(f"the loss never fell by more than its noise (noise {kept.noise:.2g} a step, from {first:.3g} to {low:.3g}): "
+                        f"{more}, or raise num_iter, or check that the model learns", 'never fell')
 
 # %% ../nbs/01_suggest.ipynb #31419e29
 @dataclass(frozen=True, repr=False)
