@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .curve import LossCurve, load_curve, save_curve, sparkline
+from .curve import LossCurve, check_threshold, load_curve, save_curve, sparkline
 from .diagnose import diagnose
 from .schedule import check_count, sweep_lrs
 from .state import preserved, set_seed
@@ -117,7 +117,7 @@ def _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps):
     check_loader('train_dl', train_dl)
     if valid_dl is not None: check_loader('valid_dl', valid_dl)
     if isinstance(valid_dl, Iterator): raise TypeError(f"valid_dl is read once per rate, got {type(valid_dl).__name__}, which can be read once; pass a DataLoader or a list")
-    if not (isinstance(diverge_threshold, (int, float)) and diverge_threshold > 1): raise ValueError(f"diverge_threshold must be above 1, got {diverge_threshold!r}; math.inf never stops")
+    check_threshold(diverge_threshold)
     check_count('accumulation_steps', accumulation_steps)
 
 # %% ../nbs/23_finder.ipynb #8f878556

@@ -6,12 +6,12 @@
 __all__ = ['BLUE', 'ORANGE', 'GREY', 'COLOURS', 'plot_curve']
 
 # %% ../nbs/10_plot.ipynb #687744af
-import math
+import math, textwrap
 from collections.abc import Mapping
 
 import numpy as np
 
-from .curve import HUGE, LossCurve
+from .curve import HUGE, LossCurve, start_level
 from .suggest import analyse
 
 # %% ../nbs/10_plot.ipynb #82a9ec54
@@ -31,7 +31,7 @@ def _window(a):
     t = a.trend
     if not a.cut: return 0., 1.
     losses = t.losses[:a.cut]
-    low, high = float(losses.min()), max(float(np.median(losses[:max(5, a.cut//5)])), float(np.quantile(losses[:max(1, a.cut - 5)], .98)))
+    low, high = float(losses.min()), max(start_level(losses), float(np.quantile(losses[:max(1, a.cut - 5)], .98)))
     pad = max(.08*(high - low), 1e-6*max(abs(low), abs(high))) or .1
     return low - pad, high + 2*pad
 
@@ -100,6 +100,5 @@ def _dress(ax, analyses, low, high):
 
 def _words(a, width=80):
     "The answer in a line or two"
-    import textwrap
     if a.problem: return textwrap.fill('no suggestion: ' + a.problem, width)
     return 'lr {:.2e}  ({:.1e} to {:.1e}), rule {}'.format(a.suggestion.lr, *a.suggestion.interval, a.rule)

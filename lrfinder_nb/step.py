@@ -7,6 +7,7 @@ __all__ = ['to_device', 'batch_loss', 'check_loss', 'device_of', 'amp_dtype', 'c
 
 # %% ../nbs/21_step.ipynb #44bea27a
 import copy, inspect
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import fields, is_dataclass, replace
 
@@ -24,7 +25,7 @@ def to_device(batch,  # tensors, anything with a `.to`, and tuples, lists, dicts
     if isinstance(batch, (tuple, list)):
         moved = [to_device(b, device) for b in batch]
         return type(batch)(*moved) if hasattr(batch, '_fields') else type(batch)(moved)
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping) and hasattr(batch, 'update'):
         moved = copy.copy(batch)        # keeps what a subclass adds
         moved.update((k, to_device(v, device)) for k, v in batch.items())
         return moved
@@ -38,14 +39,14 @@ TAKE_OVER = "pass step=lambda model, batch: loss to say what to do with it"
 
 def _named(batch):
     "The fields of a dict or dataclass, or None"
-    if isinstance(batch, dict): return dict(batch)
+    if isinstance(batch, Mapping): return dict(batch)
     if is_dataclass(batch) and not isinstance(batch, type): return {f.name: getattr(batch, f.name) for f in fields(batch)}
 
 
 def _own_loss(out):
     "The loss in what a model returned when it was asked for it"
     if isinstance(out, torch.Tensor) and out.numel() == 1: return out
-    found = out.get('loss') if isinstance(out, dict) else getattr(out, 'loss', None)
+    found = out.get('loss') if isinstance(out, Mapping) else getattr(out, 'loss', None)
     if found is None and isinstance(out, tuple) and out: found = out[0]
     if isinstance(found, torch.Tensor): return found
     raise TypeError(f"without a loss_fn the model must return its loss, got {type(out).__name__}; pass a loss_fn, or {TAKE_OVER}")

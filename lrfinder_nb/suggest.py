@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .curve import LossCurve, Trend, ceiling, decades, trend, trend_values
+from .curve import LossCurve, Trend, ceiling, check_threshold, decades, start_level, trend, trend_values
 
 # %% ../nbs/01_suggest.ipynb #9b4c9a28
 class NoSuggestion(ValueError):
@@ -166,8 +166,7 @@ def cut_too_early(t:Trend,  # the trend, and where it was cut
     "The sentence that the cut came too early, or an empty string"
     if not 0 < t.cut < len(t): return ''
     beyond, low = float(np.median(t.losses[t.cut:t.cut + 3])), float(t.values[:t.cut].min())
-    start = float(np.median(t.losses[:max(5, t.cut//5)]))
-    if beyond > start + 3*t.noise or beyond > low + MIN_DROP*t.noise or rises_again(t[:t.cut + 3]): return ''
+    if beyond > start_level(t.losses[:t.cut]) + 3*t.noise or beyond > low + MIN_DROP*t.noise or rises_again(t[:t.cut + 3]): return ''
     return f"the loss at the cut (step {t.cut}, rate {t.lrs[t.cut]:.1e}) is still within its noise: raise diverge_threshold above {diverge_threshold:g}"
 
 # %% ../nbs/01_suggest.ipynb #ccd86655
@@ -220,7 +219,7 @@ def _check_settings(beta, skip_start, skip_end, diverge_threshold, rule):
     if beta is not None and not (number(beta) and 0 <= beta < 1): raise ValueError(f"beta must lie in [0, 1), got {beta!r:.60}; 0 does not smooth, None picks the width for you")
     for name, n in dict(skip_start=skip_start, skip_end=skip_end).items():
         if not (number(n) and n >= 0 and n % 1 == 0): raise ValueError(f"{name} must be a whole number of points from 0, got {n!r:.60}; 0 keeps all of them")
-    if not (number(diverge_threshold) and diverge_threshold > 1): raise ValueError(f"diverge_threshold must be above 1, got {diverge_threshold!r:.60}; math.inf switches the cut off")
+    check_threshold(diverge_threshold)
     if not (isinstance(rule, str) and rule in RULES): raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r:.60}; add one with the rule decorator")
 
 # %% ../nbs/01_suggest.ipynb #371bba77

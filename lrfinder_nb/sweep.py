@@ -108,8 +108,9 @@ def validate(step:TrainStep,  # knows the model and the loss
     "Mean loss over the batches of `valid_dl` in eval mode, on its device; every module's mode comes back"
     modes = [(m, m.training) for m in step.model.modules()]
     step.model.eval()
-    losses = [step.loss(b, graded=False) for b in valid_dl]
-    for m, training in modes: m.training = training
+    try: losses = [step.loss(b, graded=False) for b in valid_dl]
+    finally:
+        for m, training in modes: m.training = training
     if not losses: raise ValueError(f"the validation loader is empty: {type(valid_dl).__name__} yields no batch; check it, or leave it out")
     return torch.stack(losses).mean()
 
