@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'MIN_POINTS', 'MIN_DROP', 'NoSuggestion', 'Suggestion', 'Reading', 'rule', 'minimum_divisor', 'minimum',
            'steepest', 'balanced', 'longest_descent', 'valley', 'slide', 'largest_drop', 'rises_again', 'cut_too_early',
-           'Analysis', 'analyse', 'interval']
+           'Analysis', 'analyse', 'interval', 'rule_rates']
 
 # %% ../nbs/01_suggest.ipynb #8b8bfa59
 import math
@@ -265,3 +265,11 @@ def interval(t:Trend,  # the trend that was read
     low, high = np.quantile(answers, [(1 - level)/2, (1 + level)/2]).tolist()
     ends = 10**min(low, low + shift), 10**max(high, high + shift)
     return tuple(float(e) for e in np.clip(ends, t.lrs[kept][0]/r.divisor, t.lrs[kept][-1]/r.divisor))
+
+# %% ../nbs/01_suggest.ipynb #ea4d6ee9
+def rule_rates(a:Analysis,  # what was read from a curve
+              ) -> dict:
+    "The rate that each rule reads from the same part of the curve; empty where none may"
+    if a.problem: return {}
+    t = a.trend[a.kept]
+    return {name: reading.lr_at(t.lrs)/reading.divisor for name, f in RULES.items() for reading in [f(t)]}

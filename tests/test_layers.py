@@ -7,9 +7,9 @@ import pytest
 import lrfinder_nb
 
 HOME = Path(lrfinder_nb.__file__).parent
-CORE = {'curve', 'suggest', 'diagnose', 'schedule'}
+CORE = {'curve', 'suggest', 'diagnose', 'consensus', 'schedule'}
 MAY = {
-    'curve': set(), 'suggest': {'curve'}, 'diagnose': {'curve', 'suggest'}, 'schedule': set(), 'plot': CORE, 'state': set(), 'step': set(),
+    'curve': set(), 'suggest': {'curve'}, 'diagnose': {'curve', 'suggest'}, 'consensus': {'curve', 'suggest'}, 'schedule': set(), 'plot': CORE, 'svg': CORE | {'plot'}, 'state': set(), 'step': set(),
     'sweep': {'curve', 'schedule', 'step'}, 'finder': CORE | {'state', 'step', 'sweep'}, 'data': {'schedule'}, 'models': set(),
     'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models'},
 }
