@@ -10,6 +10,7 @@ __all__ = ['RULES', 'MIN_POINTS', 'MIN_DROP', 'NoSuggestion', 'Suggestion', 'Rea
 # %% ../nbs/01_suggest.ipynb #8b8bfa59
 import math
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -269,7 +270,8 @@ def interval(t:Trend,  # the trend that was read
 # %% ../nbs/01_suggest.ipynb #ea4d6ee9
 def rule_rates(a:Analysis,  # what was read from a curve
               ) -> dict:
-    "The rate that each rule reads from the same part of the curve; empty where none may"
-    if a.problem: return {}
-    t = a.trend[a.kept]
-    return {name: reading.lr_at(t.lrs)/reading.divisor for name, f in RULES.items() for reading in [f(t)]}
+    "The rate that each rule reads from the same part of the curve, without rules that fail on it; empty where none may"
+    rates, t = {}, a.trend[a.kept]
+    for name, f in RULES.items() if not a.problem else ():
+        with suppress(Exception): reading = f(t); rates[name] = reading.lr_at(t.lrs)/reading.divisor
+    return rates

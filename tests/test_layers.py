@@ -10,7 +10,7 @@ HOME = Path(lrfinder_nb.__file__).parent
 CORE = {'curve', 'suggest', 'diagnose', 'consensus', 'schedule'}
 MAY = {
     'curve': set(), 'suggest': {'curve'}, 'diagnose': {'curve', 'suggest'}, 'consensus': {'curve', 'suggest'}, 'schedule': set(), 'plot': CORE, 'svg': CORE | {'plot'}, 'state': set(), 'step': set(),
-    'sweep': {'curve', 'schedule', 'step'}, 'finder': CORE | {'state', 'step', 'sweep'}, 'data': {'schedule'}, 'models': set(),
+    'sweep': {'curve', 'schedule', 'step'}, 'finder': CORE | {'state', 'step', 'sweep'}, 'explorer': CORE | {'plot', 'svg'}, 'data': {'schedule'}, 'models': set(),
     'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models'},
 }
 UPWARD = {('finder', 'plot')}      # inside LRFinder.plot
