@@ -7,10 +7,12 @@ _NAMES = {
     'curve': ('LossCurve', 'load_curve', 'save_curve'),
     'suggest': ('NoSuggestion', 'RULES', 'Reading', 'Suggestion', 'analyse', 'rule'),
     'diagnose': ('diagnose',),
+    'consensus': ('Consensus', 'Spread', 'consensus'),
     'schedule': ('one_cycle', 'sweep_lrs'),
     'plot': ('plot_curve',),
     'state': ('preserved', 'set_seed'),
     'finder': ('LRFinder',),
+    'explorer': ('LRExplorer',),
     'data': ('digits',),
     'models': ('SmallCNN',),
 }

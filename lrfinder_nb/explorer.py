@@ -41,6 +41,7 @@ class Twinned(W.VBox):
 
     def still(self) -> str:
         "The picture without widgets, as HTML"
+        if not self.picture.value: return f'<div class="{self.uid}"></div>'
         svg = self.picture.value.replace('currentColor', GREY).replace(self.uid, 'lrx')     # a document of its own
         return f'<div class="{self.uid}">{as_img(svg, self.words())}</div>'
 
@@ -173,7 +174,7 @@ class LRExplorer(Reader):
 
     def __init__(self,
                  curves,  # a `LossCurve`, or several: a list, or a dict of names to curves
-                 on_use=None,  # called with the suggestion when "Use this rate" is pressed
+                 on_use=None,  # called with this explorer when "Use this rate" is pressed
                  *, uid=None,  # name of the display to take over; None for a new one
                  **settings,  # where the controls begin, as in `suggest.analyse`
                 ):
@@ -210,9 +211,9 @@ class LRExplorer(Reader):
         for name, w in self.controls.items(): w.value = self._begin[name]
 
     def use(self):
-        "Hand the suggestion on: `chosen` takes its rate, and `on_use` is called with it"
+        "Hand the rate on: `chosen` takes it, and `on_use` is called with this explorer; `NoSuggestion` where there is none"
         s = self.suggestion
-        if self.on_use: self.on_use(s)
+        if self.on_use: self.on_use(self)
         self.chosen, self.said.value = s.lr, f'&nbsp;using {s.lr:.2e}'
         return s
 

@@ -8,35 +8,55 @@ __all__ = ['LRFinder']
 # %% ../nbs/23_finder.ipynb #8c944893
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from html import escape
+from threading import Event
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
+from .background import RUNNING, Background
 from .curve import LossCurve, check_threshold, load_curve, save_curve, sparkline
 from .diagnose import diagnose
 from .schedule import check_count, sweep_lrs
 from .state import preserved, set_seed
 from .step import TrainStep
 from .suggest import Analysis, Suggestion, analyse
-from .sweep import check_loader, sweep
+from .sweep import check_loader, ranks, sweep
 
 # %% ../nbs/23_finder.ipynb #b8487400
-def _bar(total, progress):
-    "A fastprogress bar of `total` steps, or None where nobody would see it"
-    if not progress: return None
-    from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar
-    if not (IN_NOTEBOOK or sys.stdout.isatty()): return None
-    bar = progress_bar(range(total), total=total)
-    bar.update(0)
-    return bar
+class _Bar:
+    "A fastprogress bar of `total` steps"
+    def __init__(self, total):
+        from fastprogress.fastprogress import progress_bar
+        self.bar, self.i = progress_bar(range(total), total=total), 0
+        self.bar.update(0)
 
+    def point(self, lr, loss):
+        self.i += 1
+        self.bar.comment = f'lr {lr:.1e}, loss {loss:.4g}'
+        self.bar.update(self.i)
 
-def _finish(bar, i, ended):
-    "Close `bar` after `i` steps"
-    if i < bar.total: bar.total, bar.comment = max(i, 1), ended; bar.update(max(i, 1))
-    if not hasattr(bar, 'out'): print()
+    def finish(self, curve, error):
+        if self.i < self.bar.total: self.bar.total, self.bar.comment = max(self.i, 1), curve.ended if curve else 'failed'; self.bar.update(max(self.i, 1))
+        if not hasattr(self.bar, 'out'): print()
+
+# %% ../nbs/23_finder.ipynb #2267d48c
+def _view(lrs, diverge_threshold, step_mode, on_use, stop):
+    "What shows the sweep where somebody can see it, or None"
+    if dist.is_available() and dist.is_initialized() and dist.get_rank(): return None
+    ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
+    if ip and getattr(ip, 'kernel', None):
+        with suppress(ImportError):     # without ipywidgets, a bar
+            from lrfinder_nb.live import Live       # reaches up: a script loads no widgets
+            live = Live(lrs, diverge_threshold, step_mode, on_use, stop)
+            live._ipython_display_()
+            return live
+        return _Bar(len(lrs))
+    return _Bar(len(lrs)) if sys.stdout.isatty() else None
 
 # %% ../nbs/23_finder.ipynb #3859d71e
 def _ran_on(step, train_dl, valid_dl, **kw):
@@ -49,17 +69,23 @@ def _ran_on(step, train_dl, valid_dl, **kw):
 # %% ../nbs/23_finder.ipynb #6e222d90
 class _Asked:
     "Questions to a recorded curve"
-    _curve = None
+    _curve, _task, _settings = None, None, {}
+
+    def wait(self):
+        "Wait for a sweep in the background and raise what it raised; Ctrl-C stops it"
+        if self._task: self._task.wait()
+        return self
 
     @property
     def curve(self) -> LossCurve:
-        "The record of the last sweep"
+        "The record of the last sweep; one in the background is waited for"
+        self.wait()
         if self._curve is None: raise ValueError("there is no curve yet; call range_test(train_dl) first, or load(path)")
         return self._curve
 
     def analyse(self, **settings) -> Analysis:
-        "Read the curve: `beta`, `skip_start`, `skip_end`, `diverge_threshold` and `rule` as in `suggest.analyse`"
-        return analyse(self.curve, **settings)
+        "Read the curve: `beta`, `skip_start`, `skip_end`, `diverge_threshold` and `rule` as in `suggest.analyse`, or as last chosen in the explorer"
+        return analyse(self.curve, **{**self._settings, **settings})
 
     @property
     def suggestion(self) -> Suggestion:
@@ -75,9 +101,19 @@ class _Asked:
 class _Shown(_Asked):
     "Drawing, saving and a line of text"
     def plot(self, ax=None, **settings):
-        "Draw the curve and what was read from it on a matplotlib `Axes`, which is returned; settings as in `suggest.analyse`"
+        "Draw the curve and what was read from it on a matplotlib `Axes`, which is returned; settings as in `analyse`"
         from lrfinder_nb.plot import plot_curve     # reaches up: one object to hold, and a script loads no pictures
-        return plot_curve(self.curve, ax=ax, **settings)
+        return plot_curve(self.curve, ax=ax, **{**self._settings, **settings})
+
+    def explore(self, on_use=None, **settings):
+        "Sliders over the curve; \"Use this rate\" makes `suggestion` follow, and calls `on_use` with the explorer"
+        from lrfinder_nb.explorer import LRExplorer     # reaches up
+        return LRExplorer(self.curve, lambda e: (self._used(e), on_use and on_use(e)), **{**self._settings, **settings})
+
+    def _used(self, explorer):
+        "Read the curve as `explorer` does from now on"
+        if explorer.subject.curves[0] is not self._curve: raise ValueError("the finder holds another curve by now; call explore() again")
+        self._settings = explorer.settings
 
     def save(self, path):
         "Write the curve to `path` as JSON"
@@ -85,31 +121,33 @@ class _Shown(_Asked):
 
     def load(self, path):
         "Take the curve from the JSON file `path`"
-        self._curve = load_curve(path)
+        self._curve, self._settings = load_curve(path), {}
         return self
 
     def __repr__(self):
+        if self._task and self._task.running: return f"{type(self).__name__}(a sweep runs in the background)"
         if self._curve is None: return f"{type(self).__name__}(no curve yet)"
         a = self.analyse()
         said = a.problem or "lr {:.2e}, {:.1e} to {:.1e}".format(a.suggestion.lr, *a.suggestion.interval)
         return f"{type(self).__name__}({said}, {sparkline(self.curve.losses)}, {self.curve.ended} after {len(self.curve)} steps)"
 
     def _repr_html_(self):
-        if self._curve is None: return f'<p>{escape(repr(self))}</p>'
+        if self._curve is None or self._task and self._task.running: return f'<p>{escape(repr(self))}</p>'
         a = self.analyse()
         rate = 'no suggestion' if a.problem else 'lr {:.2e} <small>({:.1e} to {:.1e})</small>'.format(a.suggestion.lr, *a.suggestion.interval)
         lines = [*([] if a.problem else [a.suggestion.why]), *(f'⚠ {s}' for s in diagnose(a)), repr(self.curve), ', '.join(f'{k} {v}' for k, v in self.curve.ran_on.items() if v is not None)]
         return f'<div><p style="font-size:1.4em;margin:0">{rate}</p>' + ''.join(f'<p style="margin:0">{escape(l)}</p>' for l in lines) + '</div>'
 
 # %% ../nbs/23_finder.ipynb #b455e3f3
-def _collect(points, rows, bar):
+def _collect(points, rows, view, stopping):
     "Move `points` into `rows` and return how the sweep ended"
     try:
-        while True:
+        while not stopping.is_set():
             rows.append(next(points))
-            if bar is not None: bar.comment = 'lr {:.1e}, loss {:.4g}'.format(*rows[-1]); bar.update(len(rows))
+            if view: view.point(*rows[-1])
     except StopIteration as e: return e.value
-    except KeyboardInterrupt: return 'stopped'
+    except KeyboardInterrupt: pass
+    return 'stopped'
 
 
 def _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps):
@@ -147,24 +185,40 @@ class LRFinder(_Shown):
                    diverge_threshold:float=4.,  # stop where the loss exceeds this many times the smallest so far; `math.inf` for never
                    accumulation_steps:int=1,  # batches per step
                    seed:int|None=None,  # seed of this sweep, so that it can be had again; None for the random state as it is
-                   progress:bool=True,  # show a bar, in a notebook or a terminal
+                   progress:bool=True,  # show the sweep: live in a notebook, as a bar in a terminal
+                   background:bool=False,  # return at once and sweep in a thread, with a Stop button in a notebook
                   ) -> 'LRFinder':
         "Train with growing rates, record the losses and put everything back; Ctrl-C stops and keeps the curve"
         lrs = sweep_lrs(start_lr, end_lr, num_iter, step_mode)
         _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps)
-        loaders = (train_dl,) if valid_dl is None else (train_dl, valid_dl)
-        step, rows, ended, bar = self._train_step(), [], 'stopped', _bar(len(lrs), progress)
-        self._curve = None      # an older curve must not answer for this sweep
+        if background and ranks() > 1: raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
+        if self.model in RUNNING: RUNNING[self.model].hold()
+        stopping, step = Event(), self._train_step()
+        view = _view(lrs, diverge_threshold, step_mode, self._used, stopping.set if background else None) if progress else None
+        self._curve, self._task, self._settings = None, None, {}       # an older curve must not answer for this sweep
+        task = partial(self._sweep, step, view, stopping, lrs, train_dl, valid_dl, step_mode, float(diverge_threshold), int(accumulation_steps), seed)
+        if background: self._task = Background(task, self.model, stopping)
+        else: task()
+        return self
+
+    def _sweep(self, step, view, stopping, lrs, train_dl, valid_dl, step_mode, diverge_threshold, accumulation_steps, seed):
+        "Sweep, restore and keep the record, whatever happens"
+        loaders, rows, ended, error = (train_dl,) if valid_dl is None else (train_dl, valid_dl), [], 'stopped', None
         try:
             with preserved(*self._touched, *loaders), torch.inference_mode(False), torch.enable_grad():
                 if seed is not None: set_seed(seed, *loaders)
                 if not self.model.training: self.model.train()
-                ended = _collect(sweep(step, train_dl, lrs, valid_dl, diverge_threshold, accumulation_steps), rows, bar)
+                ended = _collect(sweep(step, train_dl, lrs, valid_dl, diverge_threshold, accumulation_steps), rows, view, stopping)
         except KeyboardInterrupt:
             if not rows: raise
+        except Exception as e: error = e; raise
         finally:
             if rows:
-                ran_on = _ran_on(step, train_dl, valid_dl, amp=self.amp, seed=None if seed is None else int(seed), num_iter=len(lrs), accumulation_steps=int(accumulation_steps))
-                self._curve = LossCurve(*zip(*rows), ended, step_mode, float(diverge_threshold), ran_on)
-            if bar is not None: _finish(bar, len(rows), ended)
+                ran_on = _ran_on(step, train_dl, valid_dl, amp=self.amp, seed=None if seed is None else int(seed), num_iter=len(lrs), accumulation_steps=accumulation_steps)
+                self._curve = LossCurve(*zip(*rows), ended, step_mode, diverge_threshold, ran_on)
+            if view: view.finish(self._curve, error)
+
+    def stop(self):
+        "Ask a sweep in the background to end after its step; the curve so far is kept"
+        if self._task: self._task.stopping.set()
         return self

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WIDTH', 'HEIGHT', 'LEFT', 'RIGHT', 'TOP', 'BOTTOM', 'Frame', 'frame_of', 'decimate', 'raw_layer', 'trend_layer',
            'unread_layer', 'rate_layer', 'ticks_layer', 'round_ticks', 'axes_layer', 'picture', 'curve_svg', 'runs_svg',
-           'rate_tick', 'as_img']
+           'rate_tick', 'live_svg', 'as_img']
 
 # %% ../nbs/11_svg.ipynb #05db9c58
 import base64, math
@@ -204,6 +204,21 @@ def runs_svg(c,  # a `Consensus`
 def rate_tick(f:Frame, lr, colour) -> str:
     "A short line at the foot of the frame"
     return f'<path class="run" d="M{f.x(lr):.0f} {10*(HEIGHT - BOTTOM)}v-140" stroke="{colour}" stroke-width="26"/>'
+
+
+def live_svg(a,  # what was read from the points so far
+             frame:Frame,  # where things go
+             best,  # (rate, loss) of the smallest loss so far
+             limit:float,  # the loss above which the sweep stops
+             **kw,  # `label`, `uid` and `ink` of `picture`
+            ) -> str:
+    "A sweep as it happens: raw losses and trend so far, the smallest loss, and the limit of divergence as a line"
+    f, y, inside = frame, frame.y(limit), raw_layer(frame, a.curve) + trend_layer(frame, a)
+    inside += f'<circle class="best" cx="{f.x(best[0]):.0f}" cy="{f.y(best[1]):.0f}" r="42" fill="{ORANGE}"/>'
+    shown = f.losses[0] < limit < f.losses[1]
+    line = f'<path class="limit" d="M{10*LEFT} {y:.0f}H{10*(WIDTH - RIGHT)}" stroke="{ORANGE}" stroke-width="14" stroke-dasharray="60 40"/>' if shown else ''
+    words = _text(WIDTH - RIGHT - 4, y/10 - 5, f'stops above {limit:.3g}', 'end', 11, ORANGE) if shown else ''
+    return picture(f, inside + line, axes_layer(f) + words, **kw)
 
 # %% ../nbs/11_svg.ipynb #73c78d9c
 def as_img(svg:str,  # SVG text

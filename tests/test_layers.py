@@ -10,10 +10,10 @@ HOME = Path(lrfinder_nb.__file__).parent
 CORE = {'curve', 'suggest', 'diagnose', 'consensus', 'schedule'}
 MAY = {
     'curve': set(), 'suggest': {'curve'}, 'diagnose': {'curve', 'suggest'}, 'consensus': {'curve', 'suggest'}, 'schedule': set(), 'plot': CORE, 'svg': CORE | {'plot'}, 'state': set(), 'step': set(),
-    'sweep': {'curve', 'schedule', 'step'}, 'finder': CORE | {'state', 'step', 'sweep'}, 'explorer': CORE | {'plot', 'svg'}, 'data': {'schedule'}, 'models': set(),
-    'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models'},
+    'sweep': {'curve', 'schedule', 'step'}, 'background': set(), 'finder': CORE | {'state', 'step', 'sweep', 'background'}, 'explorer': CORE | {'plot', 'svg'}, 'live': CORE | {'svg', 'explorer', 'step', 'sweep'}, 'data': {'schedule'}, 'models': set(),
+    'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models', 'background'},
 }
-UPWARD = {('finder', 'plot')}      # inside LRFinder.plot
+UPWARD = {('finder', 'plot'), ('finder', 'explorer'), ('finder', 'live')}      # inside the methods plot, explore and range_test
 
 
 def imported(path):
