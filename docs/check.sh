@@ -10,6 +10,9 @@ cp -r lrfinder_nb nbs "$work"
 nbdev_export
 diff -r -x __pycache__ lrfinder_nb "$work/lrfinder_nb"
 
+step 'every name in the modules is defined and used'
+ruff check -q --select F lrfinder_nb tests benchmarks docs
+
 step 'the notebooks are clean, and their outputs are those of their code'
 nbdev_clean
 diff -r -x .ipynb_checkpoints nbs "$work/nbs"
@@ -19,7 +22,7 @@ step 'the notebooks run'
 nbdev_test --n_workers 2
 
 step 'the tests'
-pytest
+pytest -rs
 
 step 'README.md is in step with nbs/index.ipynb'
 python docs/readme.py --check

@@ -1,4 +1,5 @@
 """Write README.md and its pictures from nbs/index.ipynb; `--check` only says whether they are in step."""
+import base64
 import re
 import sys
 from configparser import ConfigParser
@@ -10,6 +11,15 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 'README_files'
 OPTION = re.compile(r'^#\|\s*([\w-]+)(?::\s*(\S+))?\s*$')
+
+TWIN = re.compile(r'<div class="lrx-\d+"><img alt="([^"]*)"[^>]*base64,([^"]+)"/></div>')
+
+
+def picture(m, outputs):
+    "The explorer's picture as a file beside the README, since pages strip pictures in the text"
+    name = f'{PICTURES}/explorer_{sum("explorer" in n for n in outputs)}.svg'
+    outputs[name] = base64.b64decode(m[2])
+    return f'![{m[1]}]({name})'
 
 
 def shown(cell):
@@ -33,6 +43,7 @@ def render():
     text, res = MarkdownExporter().from_notebook_node(out, resources={'output_files_dir': PICTURES, 'unique_key': 'index'})
     text = re.sub(r'\]\((?!https?:|#|README_files)([\w./-]+\.ipynb)', r'](nbs/\1', text)       # notebooks lie one folder down from here
     text = re.sub(r'\]\(\.\./', '](', text)
+    text = TWIN.sub(lambda m: picture(m, res['outputs']), text)
     text = text.replace('![png](', '![What the finder shows](')
     head, body = text.lstrip().split('\n', 1)
     text = f"{head}\n\n<!-- Written from nbs/index.ipynb by docs/readme.py: edit the notebook. -->\n{body}"

@@ -1,7 +1,9 @@
 """The learning-rate finder for notebooks. Public names are loaded when first used, so that a part that needs no torch loads none."""
 __version__ = "0.1.0"
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 _NAMES = {
     'curve': ('LossCurve', 'load_curve', 'save_curve'),
@@ -25,6 +27,15 @@ def __getattr__(name):
     value = getattr(import_module(f'{__name__}.{_HOME[name]}'), name)
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    "A package whose module `diagnose`, when imported, does not hide the function `diagnose`"
+    def __setattr__(self, name, value):
+        if not (name in _HOME and isinstance(value, ModuleType)): super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__(): return sorted({*globals(), *_HOME})

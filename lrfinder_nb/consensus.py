@@ -8,14 +8,14 @@ __all__ = ['STUDENT', 'TABLE', 'mean_interval', 'Spread', 'outliers', 'pool', 'C
 # %% ../nbs/03_consensus.ipynb #b10c40f3
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 
 import numpy as np
 
 from .curve import LossCurve
-from .suggest import Analysis, NoSuggestion, Suggestion, analyse
+from .suggest import Analysis, NoSuggestion, analyse
 
 # %% ../nbs/03_consensus.ipynb #9de54aea
 STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729)  # 95 % quantile at 1, 2, ... degrees of freedom

@@ -11,6 +11,7 @@ from contextlib import suppress
 from html import escape
 
 import ipywidgets as W
+import numpy as np
 from fastprogress.core import html_progress_bar_styles
 from fastprogress.fastprogress import NBProgressBar
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from .curve import HUGE, LossCurve
 from .plot import BLUE, COLOURS, GREY, ORANGE, loss_window
-from .suggest import Analysis, analyse, rule_rates
+from .suggest import Analysis, rule_rates
 
 # %% ../nbs/11_svg.ipynb #ff98046c
 WIDTH, HEIGHT = 720, 340

@@ -1,5 +1,7 @@
 """A module imports from lower layers only"""
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,13 @@ def test_imports_point_down(module):
     assert inner - {b for a, b in UPWARD if a == module} <= MAY[module]
     if module in CORE: assert not outer & {'torch', 'torchvision', 'matplotlib', 'ipywidgets', 'IPython', 'fastprogress', 'fastcore'}
     assert 'fastcore' not in outer and 'nbdev' not in outer       # tools of development, not of users
+
+
+@pytest.mark.parametrize('first', ['import lrfinder_nb.plot', 'from lrfinder_nb import LRFinder', 'import lrfinder_nb.diagnose, lrfinder_nb.consensus'])
+def test_a_module_does_not_hide_its_function(first):
+    code = f'{first}; from lrfinder_nb import diagnose, consensus; import lrfinder_nb; assert callable(diagnose) and callable(lrfinder_nb.consensus)'
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_the_explorer_needs_no_torch():
+    subprocess.run([sys.executable, '-c', 'import sys, lrfinder_nb.explorer; assert not {"torch", "matplotlib"} & sys.modules.keys()'], check=True)
