@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 'README_files'
 OPTION = re.compile(r'^#\|\s*([\w-]+)(?::\s*(\S+))?\s*$')
 
-TWIN = re.compile(r'<div class="lrx-\d+"><img alt="([^"]*)"[^>]*base64,([^"]+)"/></div>')
+TWIN = re.compile(r'<div class="lrx-\d+"><img alt="([^"]*)"[^>]*base64,([^"]+)"/><p>[^<]*</p></div>')
 
 
 def picture(m, outputs):

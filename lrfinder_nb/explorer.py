@@ -40,10 +40,10 @@ class Twinned(W.VBox):
         self.add_class('lrx')
 
     def still(self) -> str:
-        "The picture without widgets, as HTML"
+        "The picture and the answer without widgets, as HTML"
         if not self.picture.value: return f'<div class="{self.uid}"></div>'
         svg = self.picture.value.replace('currentColor', GREY).replace(self.uid, 'lrx')     # a document of its own
-        return f'<div class="{self.uid}">{as_img(svg, self.words())}</div>'
+        return f'<div class="{self.uid}">{as_img(svg, self.words())}<p>{escape(self.words())}</p></div>'
 
     def words(self) -> str: return ''
     def __repr__(self): return f'{type(self).__name__}({self.words()})'

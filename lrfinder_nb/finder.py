@@ -45,15 +45,21 @@ class _Bar:
         if not hasattr(self.bar, 'out'): print()
 
 # %% ../nbs/23_finder.ipynb #2267d48c
-def _view(lrs, diverge_threshold, step_mode, on_use, stop):
+def _cell():
+    "The number of the notebook cell that runs, or None elsewhere"
+    ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
+    return ip.execution_count if ip and getattr(ip, 'kernel', None) else None
+
+
+def _view_of(lrs, diverge_threshold, step_mode, on_use, stop):
     "What shows the sweep where somebody can see it, or None"
     if dist.is_available() and dist.is_initialized() and dist.get_rank(): return None
-    ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
-    if ip and getattr(ip, 'kernel', None):
+    if _cell():
         with suppress(ImportError):     # without ipywidgets, a bar
             from lrfinder_nb.live import Live       # reaches up: a script loads no widgets
             live = Live(lrs, diverge_threshold, step_mode, on_use, stop)
             live._ipython_display_()
+            live.cell = _cell()
             return live
         return _Bar(len(lrs))
     return _Bar(len(lrs)) if sys.stdout.isatty() else None
@@ -69,7 +75,7 @@ def _ran_on(step, train_dl, valid_dl, **kw):
 # %% ../nbs/23_finder.ipynb #6e222d90
 class _Asked:
     "Questions to a recorded curve"
-    _curve, _task, _settings = None, None, {}
+    _curve, _task, _seen_in, _settings = None, None, None, {}
 
     def wait(self):
         "Wait for a sweep in the background and raise what it raised; Ctrl-C stops it"
@@ -130,6 +136,9 @@ class _Shown(_Asked):
         a = self.analyse()
         said = a.problem or "lr {:.2e}, {:.1e} to {:.1e}".format(a.suggestion.lr, *a.suggestion.interval)
         return f"{type(self).__name__}({said}, {sparkline(self.curve.losses)}, {self.curve.ended} after {len(self.curve)} steps)"
+
+    def _ipython_display_(self):
+        if self._seen_in is None or self._seen_in != _cell(): raise NotImplementedError      # where the cell shows the sweep, that is enough; elsewhere, the reprs
 
     def _repr_html_(self):
         if self._curve is None or self._task and self._task.running: return f'<p>{escape(repr(self))}</p>'
@@ -194,7 +203,8 @@ class LRFinder(_Shown):
         if background and ranks() > 1: raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
         if self.model in RUNNING: RUNNING[self.model].hold()
         stopping, step = Event(), self._train_step()
-        view = _view(lrs, diverge_threshold, step_mode, self._used, stopping.set if background else None) if progress else None
+        view = _view_of(lrs, diverge_threshold, step_mode, self._used, stopping.set if background else None) if progress else None
+        self._seen_in = getattr(view, 'cell', None)
         self._curve, self._task, self._settings = None, None, {}       # an older curve must not answer for this sweep
         task = partial(self._sweep, step, view, stopping, lrs, train_dl, valid_dl, step_mode, float(diverge_threshold), int(accumulation_steps), seed)
         if background: self._task = Background(task, self.model, stopping)

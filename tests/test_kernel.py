@@ -1,0 +1,92 @@
+"""In a real kernel, without a browser: what a notebook sends and what it gets back"""
+import time
+from queue import Empty
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+SETUP = '''
+import copy, json, time, torch
+from torch import nn
+from ipywidgets.widgets.widget import _instances
+from lrfinder_nb import LRFinder, analyse
+torch.manual_seed(0)
+X = torch.randn(64, 8); Y = X[:, :1].tanh()
+model = nn.Linear(8, 1); before = copy.deepcopy(model.state_dict())
+finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.functional.mse_loss)
+def slow(n=400):
+    for _ in range(n): time.sleep(.02); yield X, Y
+def same(): return all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+def named(text): return next(w.model_id for w in _instances.values() if getattr(w, 'description', '') == text)
+'''
+
+
+@pytest.fixture(scope='module')
+def kernel(tmp_path_factory):
+    manager, client = start_new_kernel(extra_arguments=[f'--IPythonApp.ipython_dir={tmp_path_factory.mktemp("ipython")}'])
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def run(client, code, wait=60):
+    "Text that a cell prints or raises; with `wait=0`, do not wait for it"
+    asked, out = client.execute(code), []
+    if not wait: return asked
+    return finish(client, asked, wait)
+
+
+def finish(client, asked, wait=60):
+    "Text that the cell `asked` prints or raises"
+    out, end = [], time.time() + wait
+    while time.time() < end:
+        try: m = client.get_iopub_msg(timeout=1)
+        except Empty: continue
+        if m['parent_header'].get('msg_id') != asked: continue
+        if m['msg_type'] == 'stream' and m['content']['name'] == 'stdout': out.append(m['content']['text'])
+        if m['msg_type'] == 'error': out.append(m['content']['ename'])
+        if m['msg_type'] == 'status' and m['content']['execution_state'] == 'idle': return ''.join(out).strip()
+    raise TimeoutError(asked)
+
+
+def send(client, comm, data): client.shell_channel.send(client.session.msg('comm_msg', dict(comm_id=comm, data=data)))
+
+
+def test_stop_button_of_a_sweep_in_the_background(kernel):
+    _, client = kernel
+    run(client, SETUP)
+    began = time.time()
+    comm = run(client, "finder.range_test(slow(), num_iter=400, background=True); print(named('Stop'))")
+    assert time.time() - began < 6       # the sweep itself takes 8 seconds
+    assert 'runs in the background' in run(client, "time.sleep(.3); print(finder)")
+    send(client, comm, dict(method='custom', content=dict(event='click')))
+    assert run(client, "time.sleep(1); print(finder._task.running, finder.curve.ended, len(finder.curve) < 350, same())").endswith('False stopped True True')
+
+
+def test_a_cell_that_calls_the_model_waits(kernel):
+    _, client = kernel
+    run(client, SETUP)
+    run(client, "finder.range_test(slow(30), num_iter=400, background=True)")
+    said = run(client, "y = model(X); print(finder._task.running, torch.equal(y, nn.functional.linear(X, before['weight'], before['bias'])), len(finder.curve))")
+    assert said.endswith('False True 30') and 'a sweep of Linear runs in the background' in said
+    assert run(client, "print('quiet')") == 'quiet'
+
+
+@pytest.mark.parametrize('background', [False, True])
+def test_the_kernel_is_interrupted(kernel, background):
+    manager, client = kernel
+    run(client, SETUP)
+    if background: run(client, "finder.range_test(slow(), num_iter=400, background=True)")
+    asked = run(client, "model(X)" if background else "finder.range_test(slow(), num_iter=400); print('went on')", wait=0)
+    time.sleep(1.5)
+    manager.interrupt_kernel()
+    assert finish(client, asked).endswith('KeyboardInterrupt' if background else 'went on')
+    assert run(client, "print(finder.curve.ended, 5 < len(finder.curve) < 350, same())").endswith('stopped True True')
+
+
+def test_a_slider_message_gives_what_analyse_gives(kernel):
+    _, client = kernel
+    run(client, SETUP)
+    comm = run(client, "finder.range_test([(X, Y)], num_iter=200); e = finder.explore(); print(e.controls['skip_start'].model_id)")
+    for value in (20, 31, 42): send(client, comm, dict(method='update', state=dict(value=value), buffer_paths=[]))
+    assert run(client, "time.sleep(1); print(e.settings['skip_start'], e.suggestion == analyse(finder.curve, **e.settings).suggestion)") == '42 True'
