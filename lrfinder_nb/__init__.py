@@ -10,6 +10,7 @@ _NAMES = {
     'suggest': ('NoSuggestion', 'RULES', 'Reading', 'Suggestion', 'analyse', 'rule'),
     'diagnose': ('diagnose',),
     'consensus': ('Consensus', 'Spread', 'consensus'),
+    'scaling': ('Scaled', 'scale_lr'),
     'schedule': ('one_cycle', 'sweep_lrs'),
     'plot': ('plot_curve',),
     'state': ('preserved', 'set_seed'),
