@@ -17,7 +17,7 @@ import traitlets as T
 try: import ipywidgets as W
 except ImportError: raise ImportError("the explorer needs ipywidgets, which is not installed: pip install ipywidgets, or draw with plot()") from None
 
-from .consensus import Consensus, named
+from .consensus import Consensus, diagnose_runs, named
 from .curve import LossCurve
 from .diagnose import diagnose
 from .plot import GREY
@@ -123,7 +123,7 @@ class Several:
     def read(self, **settings): return Consensus(tuple(read(c, **settings) for c in self.curves), self.names)
     def found(self, c): return None if c.problem else c
     def frame(self, c): return frame_of(c.runs)
-    def notes(self, c): return [f'{n}: {p}' for n, p in c.failed.items()] + [f'{n} lies far from the others, at {lr:.1e}' for n, lr in c.outliers.items()]
+    def notes(self, c): return [str(s) for s in diagnose_runs(c) if str(s) != c.problem]
     def draw(self, c, frame, interval, **kw): return runs_svg(c, frame, interval, **kw)
 
 # %% ../nbs/30_explorer.ipynb #ed9d716f
