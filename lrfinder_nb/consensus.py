@@ -224,4 +224,6 @@ def diagnose_runs(c:Consensus,  # what several runs say together
                  ) -> tuple:
     "The symptoms of a set of runs, as `Symptom`s that name the argument to change; empty where nothing is wrong"
     far = [Symptom('an outlier', f"{n} lies far from the others, at {lr:.1e}: look at its curve, and add runs to outweigh it") for n, lr in c.outliers.items()]
-    return (*([Symptom('no rate', c.problem)] if c.problem else []), *_failed_runs(c), *_odd_shapes(c), *_beyond_window(c), *far)
+    try: shapes = (*_odd_shapes(c), *_beyond_window(c))
+    except ValueError: shapes = ()      # runs that cannot be pooled
+    return (*([Symptom('no rate', c.problem)] if c.problem else []), *_failed_runs(c), *shapes, *far)
