@@ -17,6 +17,7 @@ _NAMES = {
     'finder': ('LRFinder',),
     'repeat': ('Repeats', 'compare', 'compare_batch_sizes', 'repeat', 'sources'),
     'explorer': ('LRExplorer',),
+    'mixup': ('mixup', 'soft_cross_entropy'),
     'data': ('digits',),
     'models': ('SmallCNN',),
 }
