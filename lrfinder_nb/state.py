@@ -6,7 +6,7 @@
 __all__ = ['snapshot', 'snapshot_randomness', 'set_seed', 'preserved']
 
 # %% ../nbs/20_state.ipynb #b56fab1b
-import copy, random, signal, threading, time
+import copy, os, random, signal, threading, time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -195,6 +195,7 @@ def snapshot_randomness():
 
 def set_seed(seed:int,  # from 0 up to 2**32 - 1
              *loaders,  # loaders whose own generators are seeded, too
+             deterministic:bool=False,  # also have torch use algorithms that give the same bits each time, from now on
             ):
     "Seed Python, NumPy and torch on every device"
     if isinstance(seed, bool) or not hasattr(seed, '__index__') or not 0 <= int(seed) < 2**32:
@@ -204,6 +205,10 @@ def set_seed(seed:int,  # from 0 up to 2**32 - 1
         if isinstance(g, torch.Generator): g.manual_seed(int(seed))
         elif isinstance(g, np.random.Generator): g.bit_generator.state = type(g.bit_generator)(int(seed)).state
         else: g.seed(int(seed))
+    if deterministic:
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')     # read when CUDA starts
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
 
 # %% ../nbs/20_state.ipynb #09325dec
 class preserved:
