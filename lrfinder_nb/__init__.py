@@ -18,7 +18,7 @@ _NAMES = {
     'repeat': ('Repeats', 'compare', 'compare_batch_sizes', 'repeat', 'sources'),
     'explorer': ('LRExplorer',),
     'mixup': ('mixup', 'soft_cross_entropy'),
-    'data': ('digits',),
+    'data': ('digits', 'fashion_mnist'),
     'models': ('SmallCNN',),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
