@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'VERSION', 'LossCurve', 'check_threshold', 'sparkline', 'save_curve', 'load_curve', 'noise_level',
-           'running_median', 'divergence_limit', 'diverges_at', 'ema', 'width_of', 'beta_of', 'decades', 'default_beta',
-           'smooth', 'Trend', 'start_level', 'ceiling', 'trend_values', 'trend']
+           'running_median', 'divergence_limit', 'diverges_at', 'ema', 'width_of', 'beta_of', 'decades', 'beta_digits',
+           'default_beta', 'smooth', 'Trend', 'start_level', 'ceiling', 'trend_values', 'trend']
 
 # %% ../nbs/00_curve.ipynb #d74c48d7
 import json, math, os, uuid
@@ -219,10 +219,17 @@ def decades(lrs,  # increasing rates, shape (n,)
     return max(float(np.log10(lrs[-1]) - np.log10(lrs[0])), 1e-9)
 
 
+def beta_digits(beta:float,  # EMA factor, in [0, 1)
+               ) -> int:
+    "Decimals worth giving: 2 up to 0.9, 3 up to 0.99, 4 beyond"
+    return 2 if beta <= .9 else 3 if beta <= .99 else 4
+
+
 def default_beta(lrs,  # rates of the sweep, shape (n,)
                 ) -> float:
-    "The factor whose width is 0.2 decade of learning rate, from 1 to 1000 steps, on this sweep"
-    return beta_of(min(max(1., .2*(len(lrs) - 1)/decades(lrs)), 1e3))
+    "The factor, in the decimals worth giving, whose width is 0.2 decade of learning rate, from 1 to 1000 steps, on this sweep"
+    beta = beta_of(min(max(1., .2*(len(lrs) - 1)/decades(lrs)), 1e3))
+    return round(beta, beta_digits(beta))
 
 # %% ../nbs/00_curve.ipynb #575d2191
 @lru_cache(128)

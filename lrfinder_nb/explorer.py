@@ -18,7 +18,7 @@ try: import ipywidgets as W
 except ImportError: raise ImportError("the explorer needs ipywidgets, which is not installed: pip install ipywidgets, or draw with plot()") from None
 
 from .consensus import Consensus, diagnose_runs, named
-from .curve import LossCurve
+from .curve import LossCurve, beta_digits
 from .diagnose import diagnose
 from .plot import GREY
 from .suggest import RULES, NoSuggestion, analyse
@@ -27,7 +27,7 @@ from .svg import as_img, curve_svg, frame_of, raw_layer, runs_svg
 # %% ../nbs/30_explorer.ipynb #62b6d772
 STYLE = '''<style>.%(uid)s{display:none}.lrx{max-width:880px;color:var(--jp-content-font-color1,var(--vscode-foreground,inherit))}.lrx svg{width:100%%;height:auto;display:block}
 .lrx .widget-html-content{line-height:1.4}.lrx-rate{font-size:1.9em}.lrx-note{color:var(--jp-warn-color0,#b5620a)}.lrx-answer{min-height:6.2em}</style>'''
-NAMES = '''<img alt="" hidden src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" onload="let n=0,f=()=>{let r=this.closest('.lrx');if(r)r.querySelectorAll('.widget-slider').forEach(s=>{let h=s.querySelector('[role=slider]'),
+NAMES = '''<img alt="" hidden src="data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7" onload="let n=0,f=()=>{let r=this.closest('.lrx');if(r)r.querySelectorAll('.widget-slider').forEach(s=>{let h=s.querySelector('[role=slider]'),
 l=s.querySelector('label');if(h&&l)h.setAttribute('aria-label',l.textContent)});if(++n<40)setTimeout(f,250)};f()"/>'''
 
 
@@ -57,7 +57,7 @@ class Twinned(W.VBox):
         from IPython.display import display
         if getattr(get_ipython(), 'kernel', None) is None: return print(repr(self))
         self._twin = display({'text/html': self.still(), 'text/plain': repr(self)}, raw=True, display_id=self.uid)
-        display(self._repr_mimebundle_(), raw=True)
+        display({**self._repr_mimebundle_(), 'text/plain': type(self).__name__}, raw=True)      # no number that a slider would leave stale
 
 # %% ../nbs/30_explorer.ipynb #1fef5f3f
 THRESHOLDS = (1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2., 2.2, 2.5, 2.8, 3., 3.5, 4., 4.5, 5., 6., 7., 8., 10., 12., 15., 20., 30., 50., 100., math.inf)
@@ -71,11 +71,11 @@ def controls_for(longest:int,  # points of the longest curve
                 ) -> dict:
     "The five controls by name"
     def slider(kind, name, low, high, **kw):
-        return kind(value=settings[name], min=low, max=max(high, settings[name]), description=name, tooltip=TIPS[name], style=dict(description_width='8.5em'), layout=W.Layout(width='400px'), **kw)
-    fine = .01 if settings['beta'] <= .96 else .001
+        return kind(value=settings[name], min=low, max=max(high, settings[name]), description=name, tooltip=TIPS[name], style=dict(description_width='9.5em'), layout=W.Layout(width='420px'), **kw)
+    step = 10**-beta_digits(settings['beta'])
     thresholds = sorted({*THRESHOLDS, settings['diverge_threshold']})
-    common = dict(style=dict(description_width='8.5em'), layout=W.Layout(width='400px'))
-    return dict(beta=slider(W.FloatSlider, 'beta', 0., 1 - fine, step=fine, readout_format='.3f'), skip_start=slider(W.IntSlider, 'skip_start', 0, longest), skip_end=slider(W.IntSlider, 'skip_end', 0, longest),
+    common = dict(style=dict(description_width='9.5em'), layout=W.Layout(width='420px'))
+    return dict(beta=slider(W.FloatSlider, 'beta', 0., 1 - step, step=step, readout_format=f".{beta_digits(settings['beta'])}f"), skip_start=slider(W.IntSlider, 'skip_start', 0, longest), skip_end=slider(W.IntSlider, 'skip_end', 0, longest),
                 diverge_threshold=W.SelectionSlider(options=[('never' if x == math.inf else f'{x:g}', x) for x in thresholds], value=settings['diverge_threshold'], description='diverge_threshold', tooltip=TIPS['diverge_threshold'], **common),
                 rule=W.Dropdown(options=list(RULES), value=settings['rule'], description='rule', tooltip=TIPS['rule'], **common))
 
@@ -181,7 +181,7 @@ class LRExplorer(Reader):
         super().__init__(uid)
         self.subject = One(curves) if isinstance(curves, LossCurve) else Several(named(curves))
         first = analyse(self.subject.curves[0], **settings)      # refuses settings that mean nothing
-        self.on_use, self.lock, self.timer, self._begin = on_use, RLock(), None, first.settings
+        self.on_use, self.lock, self.timer, self._begin = on_use, RLock(), None, dict(first.settings, beta=round(first.beta, beta_digits(first.beta)))     # a slider moves in steps
         self.analysis = self.subject.read(**self._begin)
         self.frame = self.subject.frame(self.analysis)
         self.controls = controls_for(max(map(len, self.subject.curves)), self._begin)

@@ -8,7 +8,7 @@ __all__ = ['Repeats', 'repeat', 'Sources', 'sources', 'Comparison', 'compare', '
 # %% ../nbs/24_repeat.ipynb #e4bda446
 import math, sys, weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, RandomSampler
 
-from .consensus import Consensus, Spread, consensus, diagnose_runs, mean_interval
+from .consensus import Consensus, consensus, diagnose_runs, mean_interval
 from .finder import Bar, LRFinder
 from .state import preserved, set_seed
 from .suggest import analyse

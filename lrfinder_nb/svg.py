@@ -20,7 +20,7 @@ from .suggest import Analysis, rule_rates
 
 # %% ../nbs/11_svg.ipynb #ff98046c
 WIDTH, HEIGHT = 720, 340
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 44, 42  # margins
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 44, 42  # margins
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,14 @@ def axes_layer(f:Frame) -> str:
     for lr, s in _rate_ticks(f):
         x = float(f.x(lr))/10
         out += f'<path d="M{x:.1f} {bottom}v5"/>' + _text(x, bottom + 18, s)
-    for loss in round_ticks(*f.losses):
-        y = float(f.y(loss))/10
-        out += f'<path d="M{LEFT - 5} {y:.1f}h5"/>' + _text(LEFT - 8, y + 4, f'{loss:.6g}', 'end')
-    middle = (TOP + bottom)/2
+    losses = round_ticks(*f.losses)
+    near = len(losses) > 1 and max(map(abs, losses)) > 3e3*(losses[1] - losses[0])     # long numbers: count from the lowest
+    for loss in losses:
+        y, shown = float(f.y(loss))/10, loss - losses[0] if near else loss
+        out += f'<path d="M{LEFT - 5} {y:.1f}h5"/>' + _text(LEFT - 8, y + 4, f'{shown:.5g}'.replace('e-0', 'e-').replace('e+0', 'e+'), 'end')
+    middle, word = (TOP + bottom)/2, f'loss {"−" if losses[0] > 0 else "+"} {abs(losses[0]):.9g}' if near else 'loss'
     return (f'<path d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>{out}' + _text((LEFT + WIDTH - RIGHT)/2, HEIGHT - 6, 'learning rate')
-            + _text(12, middle, 'loss', extra=f' transform="rotate(-90 12 {middle:.0f})"'))
+            + _text(12, middle, word, extra=f' transform="rotate(-90 12 {middle:.0f})"'))
 
 # %% ../nbs/11_svg.ipynb #1fab24a0
 def picture(f:Frame,

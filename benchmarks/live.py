@@ -1,0 +1,60 @@
+"""What does the live display take from a sweep? Measured inside a real notebook kernel.
+
+    python benchmarks/live.py               writes benchmarks/results/live.json and prints it
+"""
+import json
+import statistics
+from pathlib import Path
+
+from jupyter_client.manager import start_new_kernel
+
+SETUP = '''
+import json, time, torch
+from torch import nn
+from lrfinder_nb import LRFinder, SmallCNN, digits, set_seed
+from lrfinder_nb.live import Live
+torch.set_num_threads(1)
+spent = [0.]
+
+def timed(cls, name):
+    "Add the time of a method to `spent`"
+    method = getattr(cls, name)
+    def wrapped(*args, **kw):
+        start = time.perf_counter()
+        try: return method(*args, **kw)
+        finally: spent[0] += time.perf_counter() - start
+    setattr(cls, name, wrapped)
+
+for name in ('__init__', 'point', 'finish', '_ipython_display_'): timed(Live, name)
+def sweep(progress):
+    "Seconds that one long sweep takes, and those of them in the display"
+    set_seed(0); spent[0] = 0.
+    model = SmallCNN(); finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss())
+    start = time.perf_counter()
+    finder.range_test(digits()[0], num_iter=500, diverge_threshold=float('inf'), end_lr=1e-2, progress=progress)
+    return time.perf_counter() - start, spent[0]
+'''
+
+
+def run(client, code):
+    "What a cell prints"
+    out = []
+    client.execute_interactive(code, timeout=600, output_hook=lambda m: out.append(m['content'].get('text', m['content'].get('evalue', ''))) if m['msg_type'] in ('stream', 'error') else None)
+    return ''.join(out)
+
+
+def main(rounds=3):
+    manager, client = start_new_kernel()
+    try:
+        run(client, SETUP)
+        rows = [json.loads(run(client, 'print(json.dumps([*sweep(True), sweep(False)[0]]))').strip().splitlines()[-1]) for _ in range(rounds)]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    body = dict(sweep_seconds=[round(r[0], 2) for r in rows], share_of_display=[round(r[1]/r[0], 4) for r in rows], median_share=round(statistics.median(r[1]/r[0] for r in rows), 4), target=.02,
+                ratio_to_no_display=[round(r[0]/r[2], 3) for r in rows])
+    (Path(__file__).parent/'results/live.json').write_text(json.dumps(body, indent=1) + '\n')
+    print(json.dumps(body, indent=1))
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,174 @@
+"""JupyterLab on loopback, and a Chromium that uses it as a person would"""
+import ast, json, os, re, secrets, shutil, signal, socket, subprocess, sys, time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import ProxyHandler, Request, build_opener
+
+import nbformat
+
+SECONDS = 30  # patience with anything the page should do
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+HARMLESS = (
+    'ERR_INTERNET_DISCONNECTED',  # an exported page asks for scripts of the widgets, which it can do without
+)
+READY = "() => { const s = window.jupyterapp?.shell.currentWidget?.sessionContext; return s?.isReady && s.session?.kernel?.status === 'idle' }"
+ASK = """async code => { const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel,
+  x = (await k.requestExecute({code: '', user_expressions: {x: code}, store_history: false, silent: true}).done).content.user_expressions?.x;
+  if (x?.status !== 'ok') throw Error(JSON.stringify(x)); return x.data['text/plain'] }"""
+WATCH = """box => { const drawn = () => box.querySelector('svg[role=img]')?.outerHTML, seen = box.seen = [], ids = new Map([[drawn(), 0]]); box.watcher?.disconnect();
+  box.watcher = new MutationObserver(() => { const picture = drawn(); if (!ids.has(picture)) ids.set(picture, ids.size);
+    const s = {at: performance.now(), rate: box.querySelector('.lrx-rate')?.textContent, band: !!box.querySelector('svg .interval'), picture: ids.get(picture)};
+    seen.push(s); requestAnimationFrame(() => { const c = new MessageChannel(); c.port1.onmessage = () => s.painted = performance.now(); c.port2.postMessage(0) }) });
+  box.watcher.observe(box, {subtree: true, childList: true, characterData: true}) }"""
+
+
+def chromium():
+    "Path of the browser, or None"
+    return shutil.which(os.environ.get('CHROMIUM') or 'chromium')
+
+
+def said(pages):
+    "Errors of pages, without those that mean nothing"
+    return [e for p in pages for e in p.errors if not any(h in e for h in HARMLESS)]
+
+
+class Lab:
+    "A running server"
+    def __init__(self, url, token, folder): self.url, self.token, self.folder = url, token, folder
+
+    def ask(self, path, method='GET'):
+        "What the server answers, parsed"
+        with build_opener(ProxyHandler({})).open(Request(f'{self.url}/api/{path}', headers={'Authorization': f'token {self.token}'}, method=method), timeout=10) as r:
+            return json.loads(r.read() or 'null')
+
+    def write(self, name, *cells):
+        "A notebook of code cells"
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+        nb.metadata.kernelspec = dict(name='python3', display_name='Python 3', language='python')
+        nbformat.write(nb, self.folder/name)
+
+    def stop_kernels(self):
+        for s in self.ask('sessions'): self.ask(f"sessions/{s['id']}", 'DELETE')
+
+
+@contextmanager
+def serving(root:Path):
+    "A `Lab` with its own settings and files under `root`"
+    folder, config, log = root/'notebooks', root/'config', root/'server.log'
+    folder.mkdir(); (config/'labconfig').mkdir(parents=True)
+    (config/'labconfig/page_config.json').write_text(json.dumps({'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}}))
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    lab = Lab(f'http://127.0.0.1:{port}', secrets.token_hex(16), folder)
+    env = dict(os.environ, JUPYTER_CONFIG_DIR=str(config), JUPYTER_DATA_DIR=str(root/'data'), JUPYTER_RUNTIME_DIR=str(root/'runtime'), IPYTHONDIR=str(root/'ipython'), JUPYTER_TOKEN=lab.token)
+    with log.open('w') as out:
+        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', '--allow-root', f'--ServerApp.root_dir={folder}',
+                                   '--LabApp.extension_manager=readonly', '--expose-app-in-browser'], env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        until = time.time() + SECONDS
+        while True:
+            assert server.poll() is None and time.time() < until, f'the server did not start: {log.read_text()[-2000:]}'
+            try: lab.ask('status'); break
+            except OSError: time.sleep(.1)
+        yield lab
+        lab.stop_kernels()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try: server.wait(20)
+        except subprocess.TimeoutExpired: os.killpg(server.pid, signal.SIGKILL)
+
+
+@contextmanager
+def browsing():
+    "A Chromium"
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as pw:
+        browser = pw.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
+        try: yield browser
+        finally: browser.close()
+
+
+def fresh_page(browser, **kw):
+    "A page of a new profile; `page.errors` collects what goes wrong in it"
+    page = browser.new_context(viewport=dict(width=1280, height=1000), **kw).new_page()
+    page.set_default_timeout(1e3*SECONDS)
+    page.errors = []
+    page.on('pageerror', lambda e: page.errors.append(str(e)))
+    page.on('console', lambda m: page.errors.append(f"{m.text} {m.location.get('url', '')}") if m.type == 'error' else None)
+    return page
+
+
+class Notebook:
+    "A notebook open in a page"
+    def __init__(self, lab, page, name):
+        self.lab, self.page, self.name = lab, page, name
+        page.goto(f'{lab.url}/lab/tree/{name}?token={lab.token}&reset')
+        page.wait_for_selector('.jp-Notebook .jp-CodeCell')
+        page.wait_for_function(READY)       # else 'Run All Cells' asks for a kernel
+        self.twins = page.locator('.jp-OutputArea img[src^="data:image/svg"]')      # the pictures that stand in for widgets
+
+    def menu(self, *names):
+        for name in names: self.page.get_by_role('menuitem', name=re.compile(rf'^{name}( [A-Z,⌘⇧ ]+)?$')).click()      # a shortcut may follow the name
+
+    def command(self, name, **args):
+        "Run a command of JupyterLab"
+        self.page.evaluate('([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)', [name, args])
+
+    def run_all(self): self.menu('Run', 'Run All Cells')
+
+    def run(self, *cells):
+        "Run cells without waiting for them"
+        for i in cells: self.page.evaluate("i => { const c = window.jupyterapp.shell.currentWidget.content; c.deselectAll(); c.activeCellIndex = i; window.jupyterapp.commands.execute('notebook:run-cell') }", i)
+
+    def ask(self, expression):
+        "The value of an expression in the kernel"
+        return json.loads(ast.literal_eval(self.page.evaluate(ASK, f'__import__("json").dumps({expression})')))
+
+    def until(self, true, what, seconds=10):
+        "Wait until `true()`, which is returned"
+        end = time.time() + seconds
+        while not (found := true()):
+            assert time.time() < end, f'not within {seconds} s: {what() if callable(what) else what}'
+            self.page.wait_for_timeout(30)
+        return found
+
+
+class Panel:
+    "An explorer on a page, and its name in the kernel"
+    def __init__(self, notebook, name, nth=0):
+        self.notebook, self.page, self.name, self.box = notebook, notebook.page, name, notebook.page.locator('.lrx').nth(nth)
+        self.rate, self.why, self.svg = (self.box.locator(s) for s in ('.lrx-rate', '.lrx-why', 'svg[role=img]'))
+        self.svg.wait_for()
+
+    def ask(self, attribute): return self.notebook.ask(f'{self.name}.{attribute}')
+    def button(self, name): return self.box.get_by_role('button', name=name)
+    def picture(self): return self.svg.evaluate('e => e.outerHTML')
+    def answer(self): return tuple(self.box.locator(s).text_content() for s in ('.lrx-rate', '.lrx-interval'))
+
+    def slider(self, name):
+        "(handle, readout)"
+        row = self.box.locator('.widget-slider').filter(has=self.page.get_by_text(name, exact=True))
+        return row.get_by_role('slider'), row.locator('.widget-readout')
+
+    def controls(self):
+        "What the controls show"
+        number = lambda s: float('inf' if s == 'never' else s)
+        return {name: number(self.slider(name)[1].text_content()) for name in ('beta', 'skip_start', 'skip_end', 'diverge_threshold')} | dict(rule=self.box.get_by_role('combobox').locator('option:checked').text_content())
+
+    def press(self, name, *keys):
+        "Press keys on a slider"
+        handle, _ = self.slider(name)
+        for key in keys: handle.press(key)
+
+    def drag(self, name, pixels, steps=25, pause=0):
+        "Drag the handle of a slider and hold it; where the mouse is"
+        handle, _ = self.slider(name)
+        handle.scroll_into_view_if_needed()
+        b = handle.bounding_box()
+        x, y = b['x'] + b['width']/2, b['y'] + b['height']/2
+        self.page.mouse.move(x, y); self.page.mouse.down()
+        for i in range(1, steps + 1):
+            self.page.mouse.move(x + pixels*i/steps, y)
+            if pause: self.page.wait_for_timeout(pause)
+
+    def watch(self): self.box.evaluate(WATCH)
+    def seen(self): return self.box.evaluate('box => box.seen')

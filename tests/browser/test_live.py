@@ -1,0 +1,86 @@
+"""A sweep that can be watched and stopped, in the cell and in the background"""
+import pytest
+from lab import Notebook, Panel, fresh_page, said
+
+SETUP = '''
+import copy, time, torch
+from torch import nn
+from lrfinder_nb import LRFinder
+torch.manual_seed(0)
+x = torch.randn(64, 8); y = x[:, :1].tanh()
+model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+before = copy.deepcopy(model.state_dict())
+finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.functional.mse_loss)
+def slow():
+    while True: time.sleep(.02); yield x, y
+def same(): return all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+'''
+
+
+BACKGROUND = [SETUP, 'finder.range_test(slow(), num_iter=400, background=True)']
+IN_CELL = [SETUP, 'finder.range_test(slow(), num_iter=400)', "print('then:', finder.curve.ended, 5 < len(finder.curve) < 350, same())", 'finder.range_test([(x, y)], num_iter=100)']
+
+
+@pytest.fixture(scope='module')
+def notebook(lab, browser):
+    lab.write('live.ipynb', *BACKGROUND, *IN_CELL)
+    nb = Notebook(lab, fresh_page(browser), 'live.ipynb')
+    yield nb
+    nb.page.context.close()
+
+
+@pytest.fixture
+def nb(notebook):
+    yield notebook
+    assert not said([notebook.page])
+
+
+def growing(nb):
+    "The display of a sweep, once it has been seen to grow"
+    box = nb.page.locator('.lrx').last
+    svg = box.locator('svg[role=img]')
+    svg.wait_for()
+    pictures = set()
+    nb.until(lambda: pictures.add(svg.evaluate('e => e.outerHTML')) or len(pictures) >= 4, 'the picture grows', 20)
+    assert 'of 400: lr' in box.inner_text() and box.locator('progress').count() == 1
+    return box
+
+
+def test_background(nb, shots):
+    "The cell returns at once; Stop keeps the curve so far and puts the model back"
+    nb.run(0, 1)
+    box = growing(nb)
+    assert nb.ask('finder._task.running')
+    nb.page.screenshot(path=shots/'live-background.png')
+    box.get_by_role('button', name='Stop').click()
+    panel = Panel(nb, 'finder', -1)
+    panel.rate.wait_for()
+    assert nb.ask('[finder.curve.ended, 5 < len(finder.curve) < 350, same()]') == ['stopped', True, True]
+    rate, twin = f"lr {nb.ask('finder.suggestion.lr'):.2e}", nb.twins.last
+    nb.until(lambda: panel.rate.text_content() == rate and rate in twin.get_attribute('alt'), lambda: f'{rate}, not {panel.answer()}')
+    assert not twin.is_visible()
+    nb.page.screenshot(path=shots/'live-stopped.png')
+
+
+def test_in_the_cell(nb, shots):
+    "The notebook's own stop button ends a sweep without a traceback, the next cells run, and the finder follows the sliders"
+    explorers = nb.page.locator('.lrx-rate')
+    before = explorers.count()
+    nb.run(2, 3, 4, 5)
+    box = growing(nb)
+    assert box.get_by_role('button', name='Stop').count() == 0
+    nb.page.screenshot(path=shots/'live-cell.png')
+    nb.menu('Kernel', 'Interrupt Kernel')
+    nb.page.get_by_text('then: stopped True True', exact=True).wait_for()
+    assert nb.page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    nb.until(lambda: explorers.count() == before + 2, 'both sweeps become explorers')
+    panel, rate = Panel(nb, 'finder', -1), lambda: f"lr {nb.ask('finder.suggestion.lr'):.2e}"
+    nb.until(lambda: panel.rate.text_content() == rate(), lambda: f'{rate()}, not {panel.answer()}')
+    begin = rate()
+    panel.box.get_by_role('combobox').select_option('valley')
+    nb.until(lambda: panel.rate.text_content() != begin, panel.answer)
+    assert rate() == begin
+    panel.button('Use this rate').click()
+    nb.until(lambda: rate() == panel.rate.text_content(), rate)
+    panel.rate.scroll_into_view_if_needed()
+    nb.page.screenshot(path=shots/'live-ended.png')
