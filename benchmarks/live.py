@@ -31,7 +31,7 @@ def sweep(progress):
     set_seed(0); spent[0] = 0.
     model = SmallCNN(); finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss())
     start = time.perf_counter()
-    finder.range_test(digits()[0], num_iter=500, diverge_threshold=float('inf'), end_lr=1e-2, progress=progress)
+    finder.range_test(digits()[0], num_iter=1200, diverge_threshold=float('inf'), end_lr=1e-2, progress=progress)
     return time.perf_counter() - start, spent[0]
 '''
 

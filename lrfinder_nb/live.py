@@ -35,7 +35,7 @@ def so_far(rows,  # (rate, loss) of each step so far
 
 # %% ../nbs/31_live.ipynb #02d1a2da
 PAUSE = .2  # least seconds between two drawings
-SHARE = .01  # most of the time that drawing may take
+SHARE = .005  # most of the time that drawing may take
 
 
 class Growing(Twinned):

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
 from lab import browsing, chromium, fresh_page, said, serving
+
 
 @pytest.fixture(scope='session')
 def tools():

@@ -159,16 +159,14 @@ class Panel:
         handle, _ = self.slider(name)
         for key in keys: handle.press(key)
 
-    def drag(self, name, pixels, steps=25, pause=0):
-        "Drag the handle of a slider and hold it; where the mouse is"
+    def drag(self, name, pixels, steps=25):
+        "Drag the handle of a slider and hold it there"
         handle, _ = self.slider(name)
         handle.scroll_into_view_if_needed()
         b = handle.bounding_box()
         x, y = b['x'] + b['width']/2, b['y'] + b['height']/2
         self.page.mouse.move(x, y); self.page.mouse.down()
-        for i in range(1, steps + 1):
-            self.page.mouse.move(x + pixels*i/steps, y)
-            if pause: self.page.wait_for_timeout(pause)
+        for i in range(1, steps + 1): self.page.mouse.move(x + pixels*i/steps, y)
 
     def watch(self): self.box.evaluate(WATCH)
     def seen(self): return self.box.evaluate('box => box.seen')
