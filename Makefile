@@ -41,9 +41,11 @@ readme: $(VENV)/dev.stamp  ## write README.md from nbs/index.ipynb
 test: $(VENV)/dev.stamp  ## everything that must hold: export, notebooks, tests, README, wheel
 	$(RUN) docs/check.sh
 
-bench: $(VENV)/dev.stamp  ## measure the overhead beside other finders (installs them)
+bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs them), sliders and live display
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/overhead.py
+	$(RUN) python benchmarks/explorer.py --browser
+	$(RUN) python benchmarks/live.py
 
 clean:  ## remove what was built and installed here
 	rm -rf $(VENV) .jupyter-home build dist *.egg-info demo_out
