@@ -18,6 +18,7 @@ _NAMES = {
     'repeat': ('Repeats', 'compare', 'compare_batch_sizes', 'repeat', 'sources'),
     'explorer': ('LRExplorer',),
     'mixup': ('mixup', 'soft_cross_entropy'),
+    'train': ('History', 'TrainingDiverged', 'accuracy', 'best_device', 'fit_one_cycle', 'load_history'),
     'data': ('digits', 'fashion_mnist'),
     'models': ('SmallCNN',),
 }

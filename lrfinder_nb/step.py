@@ -135,11 +135,13 @@ class TrainStep:
                  step=None,  # step(model, batch) -> loss, where `batch_loss` does not fit
                  device=None,  # device that the model is expected on; None for wherever it is
                  amp=None,  # None, True, 'bf16' or 'fp16'
+                 clip:float|None=None,  # largest norm that a gradient may have; None for any
                 ):
         check_pair(model, optimizer)
+        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or not clip > 0): raise ValueError(f"clip must be above 0, got {clip!r:.60}; 1 is customary, None leaves gradients as they are")
         for name, f in dict(loss_fn=loss_fn, step=step).items():
             if f is not None and not callable(f): raise TypeError(f"{name} must be callable, got {type(f).__name__}; pass a function or a module")
-        self.model, self.optimizer, self.loss_fn, self.step = model, optimizer, loss_fn, step
+        self.model, self.optimizer, self.loss_fn, self.step, self.clip = model, optimizer, loss_fn, step, clip
         self.device, dtype = device_of(model, device), amp_dtype(amp, device_of(model, device))
         self.autocast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type) if dtype == torch.float16 else None
@@ -157,6 +159,9 @@ class TrainStep:
             with getattr(self.model, 'no_sync', nullcontext)():      # under DDP, gradients travel once
                 total = sum(self._backward(b, len(batches)) for b in batches[:-1])
             total = total + self._backward(batches[-1], len(batches))
+        if self.clip is not None:
+            if self.scaler is not None: self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g['params']], self.clip)
         if self.scaler is None: self.optimizer.step()
         else: self.scaler.step(self.optimizer); self.scaler.update()
         return total

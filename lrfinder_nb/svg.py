@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WIDTH', 'HEIGHT', 'LEFT', 'RIGHT', 'TOP', 'BOTTOM', 'Frame', 'frame_of', 'decimate', 'raw_layer', 'trend_layer',
            'unread_layer', 'rate_layer', 'ticks_layer', 'round_ticks', 'axes_layer', 'picture', 'curve_svg', 'runs_svg',
-           'rate_tick', 'live_svg', 'as_img']
+           'rate_tick', 'live_svg', 'training_svg', 'as_img']
 
 # %% ../nbs/11_svg.ipynb #05db9c58
 import base64, math
@@ -14,7 +14,7 @@ from html import escape
 
 import numpy as np
 
-from .curve import HUGE, LossCurve
+from .curve import HUGE, LossCurve, ema
 from .plot import BLUE, COLOURS, GREY, ORANGE, loss_window
 from .suggest import Analysis, rule_rates
 
@@ -145,7 +145,7 @@ def _rate_ticks(f):
     return [(10.**p, f'1e{p}') for p in powers[::math.ceil(len(powers)/12)]]
 
 
-def axes_layer(f:Frame) -> str:
+def axes_layer(f:Frame, below='learning rate') -> str:
     "Frame lines, ticks and labels"
     bottom, out = HEIGHT - BOTTOM, ''
     for lr, s in _rate_ticks(f):
@@ -157,7 +157,7 @@ def axes_layer(f:Frame) -> str:
         y, shown = float(f.y(loss))/10, loss - losses[0] if near else loss
         out += f'<path d="M{LEFT - 5} {y:.1f}h5"/>' + _text(LEFT - 8, y + 4, f'{shown:.5g}'.replace('e-0', 'e-').replace('e+0', 'e+'), 'end')
     middle, word = (TOP + bottom)/2, f'loss {"−" if losses[0] > 0 else "+"} {abs(losses[0]):.9g}' if near else 'loss'
-    return (f'<path d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>{out}' + _text((LEFT + WIDTH - RIGHT)/2, HEIGHT - 6, 'learning rate')
+    return (f'<path d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>{out}' + _text((LEFT + WIDTH - RIGHT)/2, HEIGHT - 6, below)
             + _text(12, middle, word, extra=f' transform="rotate(-90 12 {middle:.0f})"'))
 
 # %% ../nbs/11_svg.ipynb #1fab24a0
@@ -221,6 +221,26 @@ def live_svg(a,  # what was read from the points so far
     line = f'<path class="limit" d="M{10*LEFT} {y:.0f}H{10*(WIDTH - RIGHT)}" stroke="{ORANGE}" stroke-width="14" stroke-dasharray="60 40"/>' if shown else ''
     words = _text(WIDTH - RIGHT - 4, y/10 - 5, f'stops above {limit:.3g}', 'end', 11, ORANGE) if shown else ''
     return picture(f, inside + line, axes_layer(f) + words, **kw)
+
+# %% ../nbs/11_svg.ipynb #4ee01bb8
+def training_svg(losses,  # raw loss of each step so far, shape (n,), n from 1
+                 lrs,  # rate of each step so far, shape (n,)
+                 total:int,  # steps in all
+                 valid=(),  # (step, loss) of each validation so far
+                 **kw,  # `label`, `uid` and `ink` of `picture`
+                ) -> str:
+    "A training as it happens: losses, their running mean, validations, and the rate as a thin line from the foot of the frame"
+    y = np.asarray(losses, dtype=np.float64)
+    seen, steps = np.abs(y) < HUGE, np.arange(1, len(y) + 1.)
+    if not seen.any(): return picture(Frame((1., max(total, 2.)), (0., 1.), False), '', '', **kw)
+    steps, y, rates = steps[seen], y[seen], np.asarray(lrs, dtype=np.float64)[seen]
+    low, high = min([float(y.min()), *(v for _, v in valid)]), max(float(np.quantile(y, .99)), float(y[0]))
+    f = Frame((1., max(total, 2.)), (min(low, 0. if low > 0 else low), high + .05*(high - low or 1)), False)
+    line = lambda x, y, c, w, n: f'<path class="{n}" d="{_path(f.x(x), f.y(y), "l%d %d")}" stroke="{c}" stroke-width="{w}" stroke-linejoin="round"/>'
+    dots = f'<path class="raw" d="{_path(f.x(steps), f.y(y), "m%d %dh0")}" stroke="{GREY}" stroke-opacity=".5" stroke-width="26" stroke-linecap="round"/>'
+    inside = dots + line(steps, f.losses[0] + rates/rates.max()*.9*(f.losses[1] - f.losses[0]), GREY, 10, 'rate') + line(steps, ema(y, 1 - 1/max(2, total/50)), BLUE, 22, 'mean')
+    if valid: inside += line(*map(np.array, zip(*valid)), ORANGE, 14, 'valid') + ''.join(f'<circle cx="{f.x(s):.0f}" cy="{f.y(v):.0f}" r="36" fill="{ORANGE}"/>' for s, v in valid)
+    return picture(f, inside, axes_layer(f, 'step') + _text(WIDTH - RIGHT, TOP - 6, f'thin line: rate, up to {rates.max():.1e}', 'end', 11), **kw)
 
 # %% ../nbs/11_svg.ipynb #73c78d9c
 def as_img(svg:str,  # SVG text
