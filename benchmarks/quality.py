@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrfinder_nb import LRFinder, RULES, SmallCNN, digits, set_seed
-from lrfinder_nb.demo import train_cycle
+from lrfinder_nb import LRFinder, RULES, SmallCNN, TrainingDiverged, digits, fit_one_cycle, set_seed
 
 GRID, SEEDS, SWEEPS, EPOCHS = np.geomspace(1e-4, 10, 13), 3, 10, 5
 
@@ -51,7 +50,8 @@ def trained_loss(task, lr, seed):
     set_seed(seed)
     model, (train_dl, valid_dl), loss_fn = make(), digits(batch_size, seed=0), nn.CrossEntropyLoss()
     set_seed(seed, train_dl)
-    train_cycle(model, opt(model.parameters(), lr=lr), loss_fn, train_dl, lr, EPOCHS)
+    try: fit_one_cycle(model, opt(model.parameters(), lr=lr), loss_fn, train_dl, max_lr=lr, epochs=EPOCHS, progress=False)
+    except TrainingDiverged: return 10.
     with torch.no_grad(): loss = loss_fn(model.eval()(valid_dl.dataset.tensors[0]), valid_dl.dataset.tensors[1]).item()
     return min(loss, 10.) if math.isfinite(loss) else 10.
 

@@ -183,7 +183,7 @@ class LRFinder(_Shown):
                 ):
         self._train_step = lambda: TrainStep(model, optimizer, loss_fn, step, device, amp)
         self._train_step()      # refuses what cannot be trained
-        self.model, self.optimizer, self.loss_fn, self.amp = model, optimizer, loss_fn, amp
+        self.model, self.optimizer, self.loss_fn, self.amp, self.step = model, optimizer, loss_fn, amp, step
         self._touched = (model, optimizer, *([loss_fn] if isinstance(loss_fn, nn.Module) else []), *preserve)
 
     def range_test(self,
@@ -229,6 +229,12 @@ class LRFinder(_Shown):
                 ran_on = _ran_on(step, train_dl, valid_dl, amp=self.amp, seed=None if seed is None else int(seed), num_iter=len(lrs), accumulation_steps=accumulation_steps)
                 self._curve = LossCurve(*zip(*rows), ended, step_mode, diverge_threshold, ran_on)
             if view: view.finish(self._curve, error)
+
+    def fit_one_cycle(self, train_dl, valid_dl=None, *, max_lr=None, **kw) -> 'History':
+        "Train the model with the suggestion as `max_lr`, or another one; arguments and result as in `train.fit_one_cycle`"
+        from lrfinder_nb.train import fit_one_cycle     # reaches up
+        if max_lr is None: max_lr = self.suggestion
+        return fit_one_cycle(self.model, self.optimizer, self.loss_fn, train_dl, valid_dl, max_lr=max_lr, **{'amp': self.amp, 'step': self.step, **kw})
 
     def stop(self):
         "Ask a sweep in the background to end after its step; the curve so far is kept"

@@ -8,7 +8,7 @@ __all__ = ['Repeats', 'repeat', 'Sources', 'sources', 'Comparison', 'compare', '
 # %% ../nbs/24_repeat.ipynb #e4bda446
 import math, sys, weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 
@@ -91,6 +91,7 @@ class Repeats(Consensus):
     seeds: tuple = ()  # the seed of each run
     planned: int = 0  # runs at most
     same_weights: bool = False  # whether every run began with the same weights
+    task: tuple = field(default=(), compare=False)  # what was repeated: make, loss_fn and the options of the finder
 
     @property
     def curves(self) -> dict: return {n: a.curve for n, a in zip(self.names, self.runs)}
@@ -106,7 +107,7 @@ class Repeats(Consensus):
 
     def analyse(self, **settings):
         "The same runs, read with other settings: `beta`, `skip_start`, `skip_end`, `diverge_threshold`, `rule`"
-        return Repeats(tuple(analyse(a.curve, **settings) for a in self.runs), self.names, self.seeds, self.planned, self.same_weights)
+        return Repeats(tuple(analyse(a.curve, **settings) for a in self.runs), self.names, self.seeds, self.planned, self.same_weights, self.task)
     def explore(self, on_use=None, **settings):
         "Sliders over all runs at once"
         from lrfinder_nb.explorer import LRExplorer     # reaches up, as LRFinder.explore does
@@ -115,6 +116,14 @@ class Repeats(Consensus):
         "Draw all runs, their median with a band, each suggestion and the recommended rate on an `Axes`, which is returned"
         from lrfinder_nb.plot import plot_runs
         return plot_runs(self, ax)
+    def fit_one_cycle(self, train_dl, valid_dl=None, *, seed:int=0, max_lr=None, **kw) -> tuple:
+        "(model, history): make a fresh model, seeded, and train it with the recommended rate; arguments as in `train.fit_one_cycle`"
+        from lrfinder_nb.train import fit_one_cycle     # reaches up
+        make, loss_fn, options = self.task
+        if max_lr is None: max_lr = self.lr
+        set_seed(seed, train_dl)
+        model, optimizer = make() if callable(make) else make
+        return model, fit_one_cycle(model, optimizer, loss_fn, train_dl, valid_dl, max_lr=max_lr, **{**options, **kw})
     def to_dict(self): return dict(super().to_dict(), seeds=list(self.seeds), planned=self.planned, same_weights=self.same_weights)
     def __repr__(self): return super().__repr__().replace('Consensus(', 'Repeats(', 1)
     def _repr_html_(self):
@@ -149,7 +158,7 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
             if not curves: raise
         finally: view.close()
     seeds = tuple(range(seed, seed + len(curves)))
-    return Repeats(tuple(map(analyse, curves)), tuple(f'seed {s}' for s in seeds), seeds, planned, not callable(make))
+    return Repeats(tuple(map(analyse, curves)), tuple(f'seed {s}' for s in seeds), seeds, planned, not callable(make), (make, loss_fn, {k: v for k, v in kw.items() if k in ('amp', 'step')}))
 
 # %% ../nbs/24_repeat.ipynb #8c653e2d
 @dataclass(frozen=True, repr=False)

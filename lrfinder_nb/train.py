@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from .schedule import check_count, check_rate
-from .state import preserved, set_seed, snapshot
+from .state import snapshot
 from .step import TARGETS, TrainStep
 from .sweep import check_loader, group_ratios, ranks
 

@@ -15,7 +15,7 @@ MAY = {
     'sweep': {'curve', 'schedule', 'step'}, 'background': set(), 'finder': CORE | {'state', 'step', 'sweep', 'background'}, 'explorer': CORE | {'plot', 'svg'}, 'repeat': CORE | {'state', 'finder'}, 'mixup': set(), 'train': {'schedule', 'state', 'step', 'sweep'}, 'live': CORE | {'svg', 'explorer', 'step', 'sweep'}, 'data': {'schedule'}, 'models': set(),
     'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models', 'background'},
 }
-UPWARD = {('finder', 'plot'), ('finder', 'explorer'), ('finder', 'live'), ('repeat', 'plot'), ('repeat', 'explorer'), ('train', 'plot'), ('train', 'live')}      # inside methods
+UPWARD = {('finder', 'plot'), ('finder', 'explorer'), ('finder', 'live'), ('repeat', 'plot'), ('repeat', 'explorer'), ('train', 'plot'), ('train', 'live'), ('finder', 'train'), ('repeat', 'train')}      # inside methods
 
 
 def imported(path):
