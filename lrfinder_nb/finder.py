@@ -230,7 +230,7 @@ class LRFinder(_Shown):
                 self._curve = LossCurve(*zip(*rows), ended, step_mode, diverge_threshold, ran_on)
             if view: view.finish(self._curve, error)
 
-    def fit_one_cycle(self, train_dl, valid_dl=None, *, max_lr=None, **kw) -> 'History':
+    def fit_one_cycle(self, train_dl, valid_dl=None, *, max_lr=None, **kw):
         "Train the model with the suggestion as `max_lr`, or another one; arguments and result as in `train.fit_one_cycle`"
         from lrfinder_nb.train import fit_one_cycle     # reaches up
         if max_lr is None: max_lr = self.suggestion
