@@ -1,5 +1,5 @@
 """Two processes sweep as one: the same curve, the same last step, and weights that come back on both"""
-import math, os, sys
+import math, os, subprocess, sys
 from datetime import timedelta
 from itertools import count
 
@@ -10,8 +10,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder_nb.finder import LRFinder
+from lrfinder_nb.train import fit_one_cycle
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason='needs gloo')
 torch.set_num_threads(1)
@@ -60,12 +62,27 @@ def trained(rank, swept):
     return dict(losses=torch.stack(losses), parameters=[p.detach() for p in model.parameters()])
 
 
+def loader(batch_size, shuffle=False):
+    "A loader that each process gets its share of"
+    x = torch.cat([b[0] for b in batches()])
+    return DataLoader(TensorDataset(x, x.sin().sum(1, keepdim=True)), batch_size, shuffle=shuffle)
+
+
+def fitted(batch_size):
+    "A training with one cycle, and what came of it"
+    model = net()
+    h = fit_one_cycle(model, torch.optim.SGD(model.parameters(), .1, momentum=.9), F.mse_loss, loader(batch_size), loader(3), max_lr=.1, epochs=2, metrics=dict(off=lambda o, y: (o - y).abs().mean()), progress=False)
+    return dict(losses=list(h.losses), valid=[r['valid_loss'] for r in h.epochs], off=[r['off'] for r in h.epochs], weights=[p.detach() for p in model.parameters()])
+
+
 SCENES = dict(
     ddp=lambda rank: sweep(DistributedDataParallel(net()), batches(rank)),
     ddp_momentum=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), momentum=.9),
     ddp_accumulated=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), accumulation_steps=3),
     ddp_validated=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), valid_dl=batches(rank, seed=3)),
-    apart=lambda rank: sweep(net(), batches(rank)),
+    plain=lambda rank: sweep(net(), batches(rank)),
+    loader=lambda rank: sweep(net(), loader(HALF)),
+    fit=lambda rank: fitted(HALF),
     diverged=lambda rank: sweep(net(), batches(rank), spoiled(1e4, 14 if rank else math.inf)),
     non_finite=lambda rank: sweep(net(), batches(rank), spoiled(math.nan, 14 if rank else math.inf)),
     unswept=lambda rank: trained(rank, False),
@@ -105,10 +122,15 @@ def both(said, name):
     return a
 
 
-@pytest.mark.parametrize('name, kw', [('ddp', {}), ('ddp_momentum', dict(momentum=.9)), ('ddp_accumulated', dict(accumulation_steps=3))])
+@pytest.mark.parametrize('name, kw', [('ddp', {}), ('plain', {}), ('ddp_momentum', dict(momentum=.9)), ('ddp_accumulated', dict(accumulation_steps=3))])
 def test_two_halves_are_one_batch(said, name, kw):
     two, one = both(said, name), sweep(net(), batches(), **kw)
     assert two['ended'] == one['ended'] == 'completed' and two['lrs'] == one['lrs']
+    assert np.allclose(two['losses'], one['losses'], rtol=1e-5, atol=1e-6)
+
+
+def test_a_loader_is_shared_out(said):
+    two, one = both(said, 'loader'), sweep(net(), loader(2*HALF))
     assert np.allclose(two['losses'], one['losses'], rtol=1e-5, atol=1e-6)
 
 
@@ -117,10 +139,31 @@ def test_validation_losses_are_averaged(said):
     assert np.allclose(two['losses'], one['losses'], rtol=1e-5, atol=1e-6)
 
 
-def test_losses_are_averaged_over_ranks(said):
-    two, alone = both(said, 'apart'), [sweep(net(), batches(rank))['losses'] for rank in (0, 1)]
-    assert not np.allclose(*alone, rtol=1e-2)
-    assert np.allclose(two['losses'], np.mean(alone, axis=0), rtol=1e-5, atol=1e-6)
+def test_training_in_two_processes_is_training_in_one(said):
+    a, b = (x['fit'] for x in said)
+    assert all(torch.equal(p, q) for p, q in zip(a['weights'], b['weights'], strict=True)) and a['losses'] == b['losses'] and a['valid'] == b['valid'] and a['off'] == b['off']
+    one = fitted(2*HALF)
+    for k in ('losses', 'valid', 'off'): assert np.allclose(a[k], one[k], rtol=1e-5, atol=1e-6)
+    assert all(torch.allclose(p, q, atol=1e-5) for p, q in zip(a['weights'], one['weights'], strict=True))
+
+
+def test_torchrun(tmp_path):
+    "The README's call under torchrun: both processes hold one curve and one model, and one of them speaks"
+    (tmp_path/'script.py').write_text("""
+import os, torch
+from lrfinder_nb import LRFinder, SmallCNN, digits, set_seed
+torch.set_num_threads(1); set_seed(0)
+model = SmallCNN(channels=(8,)); train_dl, valid_dl = digits(32)
+finder = LRFinder(model, torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss()).range_test(train_dl, num_iter=60, start_lr=1e-5)
+history = finder.fit_one_cycle(train_dl, valid_dl, max_lr=1e-2, epochs=1, metrics='accuracy')
+torch.save(dict(curve=finder.curve.losses.tolist(), losses=history.losses, weights=[p.detach() for p in model.parameters()]), f"{os.environ['RANK']}.pt")
+""")
+    env = dict(os.environ, GLOO_SOCKET_IFNAME='lo') if sys.platform == 'linux' else dict(os.environ)
+    ran = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', 'script.py'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    a, b = (torch.load(tmp_path/f'{rank}.pt') for rank in (0, 1))
+    assert a['curve'] == b['curve'] and a['losses'] == b['losses'] and all(torch.equal(p, q) for p, q in zip(a['weights'], b['weights'], strict=True))
+    assert ran.stdout.count('valid_loss') == 1
 
 
 def test_divergence_on_one_rank_stops_both(said):

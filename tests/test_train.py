@@ -1,0 +1,133 @@
+"""The training loop as a person and as an enemy would use it"""
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from lrfinder_nb import LRFinder, SmallCNN, digits, fit_one_cycle, set_seed
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_digits(seed):
+    "Five epochs at the suggested rate name at least 98 % of the unseen digits"
+    set_seed(seed)
+    train_dl, valid_dl = digits(seed=seed)
+    model = SmallCNN()
+    finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss()).range_test(train_dl, progress=False)
+    history = finder.fit_one_cycle(train_dl, valid_dl, epochs=5, metrics='accuracy', progress=False)
+    assert history.epochs[-1]['accuracy'] >= .98
+
+
+def small(dropout=.1):
+    "A small model with dropout on a small task"
+    set_seed(0)
+    x = torch.randn(64, 4)
+    model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 2))
+    dl = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long()), 8, shuffle=True)
+    return model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss(), dl
+
+
+class Evil:
+    def __reduce__(self): return os.system, ('touch owned',)
+
+
+def test_hostile_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'bad.pt').write_bytes(pickle.dumps(Evil()))
+    torch.save(dict(kind='lrfinder_nb.checkpoint', evil=Evil()), tmp_path/'worse.pt')
+    model, opt, loss_fn, dl = small()
+    for name in ('bad.pt', 'worse.pt'):
+        before = (tmp_path/name).read_bytes()
+        with pytest.raises(ValueError, match='is not a checkpoint of fit_one_cycle'): fit_one_cycle(model, opt, loss_fn, dl, max_lr=.1, checkpoint=name, progress=False)
+        assert (tmp_path/name).read_bytes() == before
+    assert not (tmp_path/'owned').exists()
+
+
+@pytest.mark.parametrize('kw', [{}, dict(accumulation_steps=3), dict(clip=.5), dict(amp='bf16'), dict(cycle_momentum=False, anneal='linear')])
+def test_continued_is_uninterrupted(tmp_path, kw):
+    "A run that is killed after each epoch and continued in a new process state ends with the same bits"
+    whole, opt, loss_fn, dl = small()
+    full = fit_one_cycle(whole, opt, loss_fn, dl, dl, max_lr=.05, epochs=3, metrics='accuracy', progress=False, **kw)
+
+    class Killed(Exception): pass
+    def killing(when):
+        passes = []
+        class Loader(torch.utils.data.DataLoader):
+            def __iter__(self):
+                passes.append(1)
+                if len(passes) > when: raise Killed
+                return super().__iter__()
+        return Loader
+    for n in (1, 1, 9):
+        model, opt, loss_fn, dl = small()
+        torch.manual_seed(12345)
+        loader = killing(n)(dl.dataset, 8, shuffle=True)
+        try: rest = fit_one_cycle(model, opt, loss_fn, loader, dl, max_lr=.05, epochs=3, metrics='accuracy', checkpoint=tmp_path/'run.pt', progress=False, **kw) if n == 9 else fit_from_seed(model, opt, loss_fn, loader, dl, tmp_path, kw)
+        except Killed: pass
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values(), strict=True))
+    assert (rest.losses, rest.lrs) == (full.losses, full.lrs) and [r['accuracy'] for r in rest.epochs] == [r['accuracy'] for r in full.epochs]
+
+
+def fit_from_seed(model, opt, loss_fn, loader, dl, folder, kw):
+    "The first call begins with the random state of the uninterrupted run; later ones find theirs in the checkpoint"
+    if not (folder/'run.pt').exists(): small()
+    return fit_one_cycle(model, opt, loss_fn, loader, dl, max_lr=.05, epochs=3, metrics='accuracy', checkpoint=folder/'run.pt', progress=False, **kw)
+
+
+def test_pressed(tmp_path):
+    "Ctrl-C in a script: the call returns, with model, history and checkpoint"
+    (tmp_path/'script.py').write_text("""
+import sys, time, torch
+from torch import nn
+from lrfinder_nb import fit_one_cycle
+class Slow:
+    def __len__(self): return 10
+    def __iter__(self):
+        for _ in range(10): time.sleep(.02); print('step', flush=True); yield torch.ones(4, 2), torch.ones(4, 1)
+model = nn.Linear(2, 1)
+h = fit_one_cycle(model, torch.optim.SGD(model.parameters(), lr=.1), nn.functional.mse_loss, Slow(), max_lr=.1, epochs=100, checkpoint='run.pt')
+print('then', h.ended, len(h), len(h.losses) == len(h.lrs), flush=True)
+""")
+    p = subprocess.Popen([sys.executable, 'script.py'], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    for _ in range(15): 
+        while 'step' not in p.stdout.readline(): pass
+    p.send_signal(signal.SIGINT)
+    out, _ = p.communicate(timeout=60)
+    assert p.returncode == 0 and 'then stopped' in out and 'stopped after' in out and (tmp_path/'run.pt').exists()
+
+
+def test_a_second_training_follows():
+    "The first leaves no scheduler behind, and a sweep in between leaves nothing at all"
+    model, opt, loss_fn, dl = small()
+    for _ in range(2):
+        fit_one_cycle(model, opt, loss_fn, dl, max_lr=.01, epochs=1, progress=False)
+        LRFinder(model, opt, loss_fn).range_test(dl, num_iter=20, progress=False)
+    assert opt.param_groups[0]['lr'] == 1e-3 and opt.param_groups[0]['betas'] == (.9, .999) and 'max_lr' not in opt.param_groups[0]
+
+
+def test_dict_batches_and_a_model_with_its_own_loss():
+    class Own(nn.Module):
+        def __init__(self): super().__init__(); self.f = nn.Linear(4, 1)
+        def forward(self, x, labels): out = self.f(x); return dict(loss=((out - labels)**2).mean(), logits=out)
+    torch.manual_seed(0)
+    x = torch.randn(32, 4)
+    batches = [dict(x=a, labels=a[:, :1]) for a in x.split(8)]
+    model = Own()
+    h = fit_one_cycle(model, torch.optim.Adam(model.parameters()), None, batches, batches, max_lr=.1, epochs=20, metrics=dict(off=lambda out, y: (out['logits'] - y).abs().mean()), progress=False)
+    assert h.epochs[-1]['valid_loss'] < .05 < h.epochs[0]['valid_loss'] and h.epochs[-1]['off'] < .3
+
+
+@pytest.mark.parametrize('kw', [dict(channels_last=True), dict(amp=True)])
+def test_options_train(kw):
+    set_seed(0)
+    train_dl, valid_dl = digits()
+    model = SmallCNN(channels=(16, 32))
+    start = time.time()
+    h = fit_one_cycle(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss(), train_dl, valid_dl, max_lr=2e-2, epochs=2, metrics='accuracy', progress=False, **kw)
+    assert h.epochs[-1]['accuracy'] > .9 and time.time() - start < 120
