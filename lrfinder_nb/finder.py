@@ -14,18 +14,18 @@ from html import escape
 from threading import Event
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
 from .background import RUNNING, Background
 from .curve import LossCurve, check_threshold, load_curve, save_curve, sparkline
 from .diagnose import diagnose
+from .parallel import first, join, ranks, shared, wrapped
 from .schedule import check_count, sweep_lrs
 from .state import preserved, set_seed
 from .step import TrainStep
 from .suggest import Analysis, Suggestion, analyse
-from .sweep import check_loader, ranks, sweep
+from .sweep import check_loader, sweep
 
 # %% ../nbs/23_finder.ipynb #b8487400
 class Bar:
@@ -55,7 +55,7 @@ def _cell():
 
 def _view_of(lrs, diverge_threshold, step_mode, on_use, stop):
     "What shows the sweep where somebody can see it, or None"
-    if dist.is_available() and dist.is_initialized() and dist.get_rank(): return None
+    if not first(): return None
     if _cell():
         with suppress(ImportError):     # without ipywidgets, a bar
             from lrfinder_nb.live import Live       # reaches up: a script loads no widgets
@@ -200,6 +200,7 @@ class LRFinder(_Shown):
                    background:bool=False,  # return at once and sweep in a thread, with a Stop button in a notebook
                   ) -> 'LRFinder':
         "Train with growing rates, record the losses and put everything back; Ctrl-C stops and keeps the curve"
+        join()
         lrs = sweep_lrs(start_lr, end_lr, num_iter, step_mode)
         _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps)
         if background and ranks() > 1: raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
@@ -220,6 +221,7 @@ class LRFinder(_Shown):
             with preserved(*self._touched, *loaders), torch.inference_mode(False), torch.enable_grad():
                 if seed is not None: set_seed(seed, *loaders)
                 if not self.model.training: self.model.train()
+                step.model, train_dl = wrapped(step.model), shared(train_dl)     # where several processes take part
                 ended = _collect(sweep(step, train_dl, lrs, valid_dl, diverge_threshold, accumulation_steps), rows, view, stopping)
         except KeyboardInterrupt:
             if not rows: raise

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from .curve import divergence_limit, noise_level
+from .parallel import ranks
 from .step import TrainStep
 
 # %% ../nbs/22_sweep.ipynb #dfe5d202
@@ -78,11 +79,6 @@ class DivergenceWatch:
         return n >= 10 and middle > self.limit
 
 # %% ../nbs/22_sweep.ipynb #ca588a10
-def ranks():
-    "How many processes take part"
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def _any_rank(flag, device):
     "Whether `flag` holds on any rank"
     if ranks() == 1: return flag

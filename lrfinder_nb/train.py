@@ -7,7 +7,7 @@ __all__ = ['CHECKPOINT', 'best_device', 'check_device', 'History', 'load_history
            'fit_one_cycle']
 
 # %% ../nbs/41_train.ipynb #bf238be3
-import json, math, os, random, sys, time, uuid
+import copy, json, math, os, random, sys, time, uuid, warnings
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -21,10 +21,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from .parallel import first, join, ranks, shared, wrapped
 from .schedule import check_count, check_rate
 from .state import snapshot
 from .step import TARGETS, TrainStep
-from .sweep import check_loader, group_ratios, ranks
+from .sweep import check_loader, group_ratios
 
 # %% ../nbs/41_train.ipynb #286d833d
 def best_device(available=None  # names of the devices that are there; None to look
@@ -220,7 +221,7 @@ def _plan(model, optimizer, cycle, epochs):
 
 def _save_checkpoint(path, plan, model, step, cycle, train_dl, rows, lrs, losses):
     "Write a checkpoint, on the first rank only"
-    if dist.is_available() and dist.is_initialized() and dist.get_rank(): return
+    if not first(): return
     body = dict(kind=CHECKPOINT, plan=plan, model=model.state_dict(), optimizer=step.optimizer.state_dict(), scheduler=cycle.scheduler.state_dict(), scaler=step.scaler.state_dict() if step.scaler else None,
                 random=_randomness(train_dl), history=json.dumps(History(tuple(lrs), tuple(losses), tuple(rows)).to_dict()))
     body['scheduler'].pop('anneal_func', None); body['scheduler'].pop('_anneal_func_type', None)
@@ -238,7 +239,8 @@ def _load_checkpoint(path, plan, device):
     "What a checkpoint at `path` holds, or None without one; `ValueError` where it is none, or of something else"
     if not Path(path).exists(): return None
     remedy = 'choose another path, or move the file away'
-    try: body = torch.load(path, map_location='cpu', weights_only=True)
+    try:
+        with warnings.catch_warnings(action='ignore'): body = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise ValueError(f"'{path}' is not a checkpoint of fit_one_cycle ({type(e).__name__}); {remedy}") from None
     if not isinstance(body, dict) or body.get('kind') != CHECKPOINT: raise ValueError(f"'{path}' is not a checkpoint of fit_one_cycle; {remedy}")
     odd = [k for k, v in plan.items() if body['plan'].get(k) != v]
@@ -332,14 +334,16 @@ def fit_one_cycle(model:nn.Module,  # the model
                   progress=True,  # show the training: live in a notebook, as lines elsewhere
                  ) -> History:
     "Train with one cycle of the rate; Ctrl-C stops and keeps what was reached, a loss that is not finite raises `TrainingDiverged`"
+    join()
     epochs, accumulation_steps = check_count('epochs', epochs), check_count('accumulation_steps', accumulation_steps)
     check_loader('train_dl', train_dl)
     if valid_dl is not None: check_loader('valid_dl', valid_dl)
+    train_dl, valid_dl = shared(train_dl), valid_dl if valid_dl is None else shared(valid_dl, padded=False)
     metrics, steps = _metrics(metrics), _length(train_dl, accumulation_steps)
     _check_schedule(pct_start, anneal, div_factor, final_div_factor)
     _place(model, optimizer, device)
     if channels_last: model.to(memory_format=torch.channels_last)
-    train_step = TrainStep(torch.compile(model) if compile else model, optimizer, loss_fn, step, None, amp, clip)
+    train_step = TrainStep(wrapped(torch.compile(model) if compile else model), optimizer, loss_fn, step, None, amp, clip)
     cycle = _Cycle(optimizer, max_lr, max(epochs*steps, 2), div_factor=div_factor, final_div_factor=final_div_factor, pct_start=pct_start, anneal_strategy=anneal, cycle_momentum=cycle_momentum)
     try: return _fit(model, train_step, cycle, train_dl, valid_dl, epochs, steps, metrics, accumulation_steps, channels_last, checkpoint, progress)
     finally: cycle.close()
@@ -377,7 +381,7 @@ def _fit(model, step, cycle, train_dl, valid_dl, epochs, steps, metrics, accumul
             bad = _epoch(step, cycle, train_dl, accumulation_steps, steps, record, view, channels_last)
             if bad is not None: ended = 'non-finite'; break
             row = dict(epoch=epoch + 1, train_loss=float(np.mean(record.losses[first:])))
-            if valid_dl is not None: row |= evaluate(step, valid_dl, metrics)
+            if valid_dl is not None: row |= evaluate(_alone(step, model), valid_dl, metrics)
             rows.append(row | dict(lr=record.lrs[-1], seconds=round(time.perf_counter() - start, 2)))
             good = _good(model, step)
             if checkpoint is not None: _save_checkpoint(checkpoint, plan, model, step, cycle, train_dl, rows, record.lrs, record.losses)
@@ -388,6 +392,14 @@ def _fit(model, step, cycle, train_dl, valid_dl, epochs, steps, metrics, accumul
     if ended != 'non-finite': return history
     for back in good: back()
     raise TrainingDiverged(f"the loss was {record.losses[bad]} at step {bad} of {epochs*steps}, rate {record.lrs[bad]:.1e}; the model is back at the end of epoch {len(rows)}: lower max_lr, or set clip=1", history)
+
+
+def _alone(step, model):
+    "The step on the bare model, for validation: processes with fewer batches need not wait"
+    if step.model is model or not isinstance(step.model, nn.parallel.DistributedDataParallel): return step
+    bare = copy.copy(step)
+    bare.model = model
+    return bare
 
 
 def _good(model, step): return snapshot(model), snapshot(step.optimizer)
@@ -420,7 +432,7 @@ class _Lines:
 
 def _view_of(progress, epochs, steps, rows):
     "What shows the training, or None"
-    if not progress or (dist.is_available() and dist.is_initialized() and dist.get_rank()): return None
+    if not progress or not first(): return None
     ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
     if ip and getattr(ip, 'kernel', None):
         with suppress(ImportError):     # without ipywidgets, lines
