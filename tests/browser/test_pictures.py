@@ -23,7 +23,8 @@ def bowl(low=0., high=2.5, n=100, start=1e-7, end=10., linear=False, noise=.02):
 
 
 CURVES = dict(usual=bowl(), shallow=bowl(.5982, .5986), shallower=bowl(.59838, .59864), shallowest=bowl(.598402, .598418), deep=bowl(-1e6, 1e6), tiny=bowl(1e-7, 3e-7), negative=bowl(-.123456, -.123449), near=bowl(start=1e-3, end=2e-3), far=bowl(start=1e-30, end=1e5),
-              linear=bowl(start=.001, end=.1, linear=True), long=bowl(n=1000), few=bowl(n=12), one=LossCurve([1e-3], [2.]), bad=LossCurve([1e-3], [math.nan], 'non-finite'), flat=LossCurve(np.geomspace(1e-5, 1, 50), np.ones(50)))
+              linear=bowl(start=.001, end=.1, linear=True), long=bowl(n=1000), few=bowl(n=12), one=LossCurve([1e-3], [2.]), bad=LossCurve([1e-3], [math.nan], 'non-finite'), flat=LossCurve(np.geomspace(1e-5, 1, 50), np.ones(50)),
+              early=LossCurve(np.geomspace(1e-7, 10, 1500)[:30], .6 - np.geomspace(1e-6, 1e-5, 30), 'stopped'))     # its rate lies below what was seen
 DRAWN = dict(curve=lambda c: curve_svg(analyse(c)), live=lambda c: (lambda a: live_svg(a, frame_of([a], (1e-7, 10.)), (c.lrs[0], c.losses[0]), 4.))(analyse(c, skip_start=0, skip_end=0)), runs=lambda c: runs_svg(Consensus((analyse(c),)*2, ('run 1', 'run 2'))))
 
 
