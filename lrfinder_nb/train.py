@@ -109,6 +109,7 @@ def _max_lrs(max_lr, optimizer):
     if isinstance(max_lr, (list, tuple)):
         if len(max_lr) != groups: raise ValueError(f"max_lr must hold one rate for each of the {groups} parameter groups, got {len(max_lr)}; pass one number to keep the groups' ratios")
         return [check_rate('max_lr', lr) for lr in max_lr]
+    max_lr = getattr(max_lr, 'lr', max_lr)      # runs that suggest none say why
     return [check_rate('max_lr', max_lr)*r for r in group_ratios(optimizer)]
 
 

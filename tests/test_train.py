@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrfinder_nb import LRFinder, SmallCNN, digits, fit_one_cycle, set_seed
+from lrfinder_nb import LossCurve, LRFinder, NoSuggestion, SmallCNN, consensus, digits, fit_one_cycle, mixup, set_seed, soft_cross_entropy
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -129,3 +129,29 @@ def test_options_train(kw):
     model = SmallCNN(channels=(16, 32))
     h = fit_one_cycle(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss(), train_dl, valid_dl, max_lr=2e-2, epochs=2, metrics='accuracy', progress=False, **kw)
     assert h.epochs[-1]['accuracy'] > .8
+
+
+def test_compiled(monkeypatch):
+    "The compiled model is trained, and the parameters are those of the model"
+    seen = []
+    monkeypatch.setattr(torch, 'compile', lambda m: seen.append(m) or torch.nn.Sequential(m))
+    model, opt, loss_fn, dl = small()
+    start = [p.detach().clone() for p in model.parameters()]
+    fit_one_cycle(model, opt, loss_fn, dl, max_lr=.01, epochs=1, compile=True, progress=False)
+    assert seen == [model] and not all(torch.equal(a, b) for a, b in zip(start, model.parameters()))
+
+
+def test_mixed_up():
+    "MixUp in training, plain labels in validation"
+    set_seed(0)
+    train_dl, valid_dl = digits()
+    model = SmallCNN(channels=(16, 32))
+    h = fit_one_cycle(model, torch.optim.AdamW(model.parameters()), soft_cross_entropy, mixup(train_dl), valid_dl, max_lr=2e-2, epochs=3, metrics='accuracy', progress=False)
+    assert h.epochs[-1]['accuracy'] > .85
+
+
+def test_no_rate_is_said():
+    "What says why there is no rate goes through to the caller"
+    model, opt, loss_fn, dl = small()
+    none = consensus([LossCurve([1e-3, 1e-2], [1., 1.])])
+    with pytest.raises(NoSuggestion, match='none of the 1 runs suggests a rate'): fit_one_cycle(model, opt, loss_fn, dl, max_lr=none, progress=False)
