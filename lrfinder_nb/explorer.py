@@ -20,9 +20,8 @@ except ImportError: raise ImportError("the explorer needs ipywidgets, which is n
 from .consensus import Consensus, diagnose_runs, named
 from .curve import LossCurve, beta_digits
 from .diagnose import diagnose
-from .plot import GREY
 from .suggest import RULES, NoSuggestion, analyse
-from .svg import as_img, curve_svg, frame_of, raw_layer, runs_svg
+from .svg import INK, as_img, curve_svg, frame_of, raw_layer, runs_svg
 
 # %% ../nbs/30_explorer.ipynb #62b6d772
 STYLE = '''<style>.%(uid)s{display:none}.lrx{max-width:880px;color:var(--jp-content-font-color1,var(--vscode-foreground,inherit))}.lrx svg{width:100%%;height:auto;display:block}
@@ -42,7 +41,7 @@ class Twinned(W.VBox):
     def still(self) -> str:
         "The picture and the answer without widgets, as HTML"
         if not self.picture.value: return f'<div class="{self.uid}"></div>'
-        svg = self.picture.value.replace('currentColor', GREY).replace(self.uid, 'lrx')     # a document of its own
+        svg = self.picture.value.replace('currentColor', INK).replace(self.uid, 'lrx')     # a document of its own
         return f'<div class="{self.uid}">{as_img(svg, self.words())}<p>{escape(self.words())}</p></div>'
 
     def words(self) -> str: return ''
@@ -71,10 +70,10 @@ def controls_for(longest:int,  # points of the longest curve
                 ) -> dict:
     "The five controls by name"
     def slider(kind, name, low, high, **kw):
-        return kind(value=settings[name], min=low, max=max(high, settings[name]), description=name, tooltip=TIPS[name], style=dict(description_width='9.5em'), layout=W.Layout(width='420px'), **kw)
+        return kind(value=settings[name], min=low, max=max(high, settings[name]), description=name, tooltip=TIPS[name], style=dict(description_width='9.5em'), layout=W.Layout(width='390px'), **kw)
     step = 10**-beta_digits(settings['beta'])
     thresholds = sorted({*THRESHOLDS, settings['diverge_threshold']})
-    common = dict(style=dict(description_width='9.5em'), layout=W.Layout(width='420px'))
+    common = dict(style=dict(description_width='9.5em'), layout=W.Layout(width='390px'))
     return dict(beta=slider(W.FloatSlider, 'beta', 0., 1 - step, step=step, readout_format=f".{beta_digits(settings['beta'])}f"), skip_start=slider(W.IntSlider, 'skip_start', 0, longest), skip_end=slider(W.IntSlider, 'skip_end', 0, longest),
                 diverge_threshold=W.SelectionSlider(options=[('never' if x == math.inf else f'{x:g}', x) for x in thresholds], value=settings['diverge_threshold'], description='diverge_threshold', tooltip=TIPS['diverge_threshold'], **common),
                 rule=W.Dropdown(options=list(RULES), value=settings['rule'], description='rule', tooltip=TIPS['rule'], **common))
@@ -139,6 +138,7 @@ class Reader(Twinned):
         "A control has changed: read, draw, and wait for rest"
         with self.lock:
             if self.timer: self.timer.cancel()
+            self.said.value = ''
             self.analysis = self.subject.read(**{k: w.value for k, w in self.controls.items()})
             self.draw()
             self.timer = Timer(REST, self.settle)

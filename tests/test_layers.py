@@ -49,3 +49,8 @@ def test_a_module_does_not_hide_its_function(first):
 
 def test_the_explorer_needs_no_torch():
     subprocess.run([sys.executable, '-c', 'import sys, lrfinder_nb.explorer; assert not {"torch", "matplotlib"} & sys.modules.keys()'], check=True)
+
+
+def test_without_ipywidgets_there_is_a_sentence():
+    code = 'import sys; sys.modules["ipywidgets"] = None\ntry: from lrfinder_nb import LRExplorer\nexcept ImportError as e: print(e)'
+    assert 'the explorer needs ipywidgets, which is not installed: pip install ipywidgets' in subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
