@@ -19,7 +19,7 @@ diff -r -x .ipynb_checkpoints nbs "$work/nbs"
 python docs/run_nbs.py --check
 
 step 'the notebooks run'
-nbdev_test --n_workers 2
+OMP_NUM_THREADS=1 nbdev_test --n_workers 2      # one thread each: two that spin for two cores are slower than none
 
 step 'the tests'
 pytest -rs
