@@ -175,7 +175,7 @@ def named(curves,  # several `LossCurve`s: a list, or a dict of names to curves
          ) -> dict:
     "Names and curves; `TypeError` for what is none"
     found = dict(curves) if isinstance(curves, Mapping) else {f'run {i}': c for i, c in enumerate(curves, 1)} if isinstance(curves, (list, tuple)) else {}
-    if isinstance(curves, (list, tuple, Mapping)) and not len(curves): raise ValueError("curves must hold at least one LossCurve, got none; run the sweep first")
+    if isinstance(curves, (list, tuple, Mapping)) and not len(curves): raise ValueError(f"curves must hold at least one LossCurve, got an empty {type(curves).__name__}; run the sweep first")
     if not found or not all(isinstance(c, LossCurve) for c in found.values()):
         raise TypeError(f"curves must be a LossCurve, or a list or dict of them, got {type(curves).__name__}; pass finder.curve")
     return {str(k): c for k, c in found.items()}

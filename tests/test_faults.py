@@ -293,7 +293,7 @@ def test_settings_refused(setting, value):
 
 @pytest.mark.parametrize('what', [3, None, 'curve', [], {}, [3], {'a': 3}])
 def test_plot_refuses(what):
-    with pytest.raises(TypeError) as e: plot_curve(what)
+    with pytest.raises((TypeError, ValueError)) as e: plot_curve(what)
     check_sentence(e.value, type(what).__name__)
 
 
