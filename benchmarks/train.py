@@ -7,7 +7,6 @@ import copy
 import io
 import json
 import logging
-import statistics
 import sys
 import time
 import warnings
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder_nb import fit_one_cycle
 
-BATCH, STEPS, ROUNDS, LR = 64, 150, 9, 1e-2
+BATCH, STEPS, ROUNDS, LR = 64, 100, 11, 1e-2
 LOSS = nn.CrossEntropyLoss()
 
 
@@ -28,7 +27,7 @@ def task():
     "(model, loader) whose step takes about 10 ms on one core"
     torch.manual_seed(0)
     x, y = torch.randn(BATCH*STEPS, 1, 8, 8), torch.randint(0, 10, (BATCH*STEPS,))
-    model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 48, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10))
+    model = nn.Sequential(nn.Conv2d(1, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU(), nn.Conv2d(48, 128, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
     return model, DataLoader(TensorDataset(x, y), BATCH, shuffle=True)
 
 
@@ -96,8 +95,9 @@ def main():
         order = list(fs) if i % 2 else list(fs)[::-1]
         times = {n: seconds(fs[n], model, dl) for n in order}
         rows.append({n: times[n] for n in fs})
-    ratio = {n: round(statistics.median(r[n]/r['bare loop'] for r in rows), 4) for n in fs}
-    body = dict(cpu=processor(), torch=torch.__version__, step_ms=round(1e3*statistics.median(r['bare loop'] for r in rows)/STEPS, 2), epoch_over_bare_loop=ratio, target=1.03)
+    least = {n: min(r[n] for r in rows) for n in fs}      # the rounds that the rest of the machine disturbed least
+    ratio = {n: round(least[n]/least['bare loop'], 4) for n in fs}
+    body = dict(cpu=processor(), torch=torch.__version__, step_ms=round(1e3*least['bare loop']/STEPS, 2), epoch_over_bare_loop=ratio, target=1.03)
     (RESULTS/'train.json').write_text(json.dumps(body, indent=1) + '\n')
     print(json.dumps(body, indent=1))
 

@@ -148,7 +148,7 @@ class LiveTraining(Twinned):
         "The training has ended"
         with suppress(Exception):
             self.draw(history)
-            self.said, self.progress.value = repr(history), ''
+            self.said, self.progress.value = f'{history.ended} after {len(history.epochs)} epochs', ''
             self.table.value = history._repr_html_()
         self.renew()
 
