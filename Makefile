@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 HOMES := JUPYTER_CONFIG_DIR=$(CURDIR)/.jupyter-home/config JUPYTER_DATA_DIR=$(CURDIR)/.jupyter-home/data IPYTHONDIR=$(CURDIR)/.jupyter-home/ipython
 RUN := $(HOMES) PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo lab nbs readme test check bench clean
+.PHONY: help demo lab nbs docs docs-serve readme test check bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "lrfinder_nb needs Python 3.11 to 3.13, got %d.%d; pass make PYTHON=python3.12" % v)'
@@ -35,6 +35,14 @@ nbs: $(VENV)/dev.stamp  ## export the notebooks, run them all, store outputs and
 	$(RUN) nbdev_clean
 	$(RUN) python docs/readme.py
 
+docs: $(VENV)/dev.stamp  ## build the site from the notebooks, with warnings as errors
+	@mkdir -p _docs/src
+	$(RUN) python -m sphinx -q -W --keep-going -c docs -d _docs/cache _docs/src _docs/html
+	@echo "built _docs/html/index.html"
+
+docs-serve: docs  ## show the site on localhost
+	$(RUN) python -m http.server --bind 127.0.0.1 --directory _docs/html 8000
+
 readme: $(VENV)/dev.stamp  ## write README.md from nbs/index.ipynb
 	$(RUN) python docs/readme.py
 
@@ -48,4 +56,4 @@ bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs th
 	$(RUN) python benchmarks/live.py
 
 clean:  ## remove what was built and installed here
-	rm -rf $(VENV) .jupyter-home build dist *.egg-info demo_out
+	rm -rf $(VENV) .jupyter-home _docs _shots build dist *.egg-info demo_out

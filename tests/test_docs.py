@@ -1,0 +1,259 @@
+"""The site: built from the committed notebooks, then read in a browser as people do, and refused where a notebook is wrong"""
+import copy
+import functools
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT/'docs'), str(ROOT/'tests/browser')]
+from lab import browsing, chromium  # noqa: E402
+
+NEEDS = {'sphinx': 'sphinx', 'myst_nb': 'myst-nb', 'furo': 'furo', 'sphinx_copybutton': 'sphinx-copybutton', 'latex2mathml': 'latex2mathml'}
+BROWSES = {'playwright': 'playwright', 'axe_playwright_python': 'axe-playwright-python'}
+
+
+def need(modules, *others):
+    "A skip, or a failure where LRFINDER_BROWSER=required, that says what is missing"
+    gone = ', '.join([f'no {m} (pip install {p})' for m, p in modules.items() if find_spec(m) is None] + [o for o in others if o])
+    if gone and os.environ.get('LRFINDER_BROWSER') == 'required': pytest.fail(f'the tests of the site cannot run: {gone}')
+    if gone: pytest.skip(f'skipped the tests of the site: {gone}')
+
+
+@pytest.fixture(scope='module')
+def html():
+    "Folder of the site, built with warnings as errors"
+    need(NEEDS)
+    src, out = ROOT/'_docs/src', ROOT/'_docs/html'
+    src.mkdir(parents=True, exist_ok=True)
+    r = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-a', '-E', '-W', '--keep-going', '-c', str(ROOT/'docs'), '-d', str(ROOT/'_docs/cache'), str(src), str(out)], capture_output=True, text=True, cwd=ROOT)
+    assert r.returncode == 0, r.stderr[-4000:]
+    return out
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope='module')
+def url(html):
+    "Where the site is served"
+    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/'
+    server.shutdown()
+
+
+@pytest.fixture(scope='module')
+def browser(url):
+    need(BROWSES, None if chromium() else 'no chromium (apt-get install chromium)')
+    with browsing() as b: yield b
+
+
+@pytest.fixture
+def new_page(browser, url):
+    "Makes pages that may have no errors and ask nobody but localhost"
+    pages, wrong = [], []
+    def make(**kw):
+        page = browser.new_context(**{'viewport': dict(width=1280, height=900), **kw}).new_page()
+        page.on('pageerror', lambda e: wrong.append(f'{page.url}: {e}'))
+        page.on('console', lambda m: wrong.append(f'{page.url}: {m.text}') if m.type == 'error' else None)
+        page.on('request', lambda r: None if r.url.startswith((url, 'data:', 'blob:')) else wrong.append(f'{page.url}: asked for {r.url}'))
+        pages.append(page)
+        return page
+    yield make
+    for p in pages: p.context.close()
+    assert not wrong
+
+
+def sitemap(html):
+    "Names of all pages"
+    from bridge import settings
+    ini = settings()
+    base = f"{ini['doc_host']}{ini['doc_baseurl']}".rstrip('/') + '/'
+    urls = [e.text for e in ElementTree.parse(html/'sitemap.xml').iter('{http://www.sitemaps.org/schemas/sitemap/0.9}loc')]
+    assert urls and all(u.startswith(base) for u in urls)
+    return [u.removeprefix(base) for u in urls]
+
+
+def shot(page, name):
+    "Keep a picture of the whole page in LRFINDER_SHOTS"
+    if folder := os.environ.get('LRFINDER_SHOTS'): page.screenshot(path=Path(folder)/f'{name}.png', full_page=True)
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_every_page(html, url, new_page, scheme):
+    "Loads, has a title, a description and words for its pictures, fits a phone, and axe has no serious complaint"
+    from axe_playwright_python.sync_playwright import Axe
+    page, bad, seen = new_page(color_scheme=scheme), [], set()
+    options = {'resultTypes': ['violations']} | ({'runOnly': ['color-contrast']} if scheme == 'dark' else {})      # the rest does not depend on colours
+    for name in sitemap(html):
+        page.set_viewport_size(dict(width=1280, height=900))
+        page.goto(url + name)
+        title, about = page.title(), page.locator('meta[name=description]').get_attribute('content')
+        assert len(about) > 20 and title not in seen, name
+        seen.add(title)
+        bad += [f'{name}: {v["id"]}: {n["target"]}: {n["html"][:150]}' for v in Axe().run(page, options=options).response['violations'] if v['impact'] in ('serious', 'critical') for n in v['nodes'][:3]]
+        bad += [f'{name}: a picture without words' for _ in page.locator('img:not([alt]), img[alt=""]').all()]
+        shot(page, f"{name[:-5].replace('/', '-')}-{scheme}")
+        page.set_viewport_size(dict(width=390, height=844))
+        wide = page.evaluate('document.documentElement.scrollWidth')
+        if wide > 390: bad.append(f'{name}: {wide} px wide on a phone')
+    assert not bad, '\n'.join(bad)
+
+
+def test_dark(url, new_page):
+    "Background and ink change places, by preference and by button"
+    ink = 'getComputedStyle(document.body).color + getComputedStyle(document.body).backgroundColor'
+    light, dark = new_page(color_scheme='light'), new_page(color_scheme='dark')
+    for p in (light, dark): p.goto(url)
+    first = light.evaluate(ink)
+    assert first != dark.evaluate(ink)
+    light.locator('.theme-toggle-header:visible, .theme-toggle-content:visible').get_by_role('button').or_(light.locator('button.theme-toggle:visible')).first.click()
+    seen = {first}
+    for _ in range(3): seen.add(light.evaluate(ink)); light.locator('button.theme-toggle:visible').first.click()
+    assert len(seen) == 2
+    assert 'invert' in dark.locator('img.plot').first.evaluate('e => getComputedStyle(e).filter')
+
+
+def test_search(url, new_page):
+    page = new_page()
+    page.goto(url + 'search.html?q=diverge_threshold')
+    page.wait_for_selector('ul.search li a')
+    assert page.locator('ul.search li a').count() >= 3
+    assert 'diverge_threshold' in page.locator('ul.search').inner_text()
+
+
+def test_try(url, new_page):
+    "Sliders move the rate and the curve, by keyboard too, and every answer is the library's"
+    from lrfinder_nb import analyse, load_curve
+    curve = load_curve(ROOT/'docs/data/sweep.json')
+    for name in ('', 'try.html'):
+        page = new_page()
+        page.goto(url + name)
+        number, path = page.locator('.t-number'), page.locator('.t-kept')
+        path.wait_for(state='attached')
+        state = lambda: (number.inner_text(), path.get_attribute('d'))
+        start = state()
+        assert number.inner_text().startswith(f'lr {analyse(curve, diverge_threshold=4).suggestion.lr:.2e}')
+        page.locator('#try-beta').focus()
+        for _ in range(8): page.keyboard.press('ArrowRight')
+        stiff = state()
+        assert stiff[0] != start[0] and stiff[1] != start[1]
+        beta = float(page.locator('#try-beta-value').inner_text())
+        assert stiff[0].startswith(f'lr {analyse(curve, beta, diverge_threshold=4).suggestion.lr:.2e}')
+        page.locator('.t-reset').click()
+        assert state() == start
+        page.get_by_label('steepest').check()
+        page.locator('#try-skip').press('ArrowRight')
+        assert number.inner_text().startswith(f"lr {analyse(curve, None, int(page.locator('#try-skip-value').inner_text()), diverge_threshold=4, rule='steepest').suggestion.lr:.2e}")
+        page.locator('#try-threshold').press('Home')
+        t = float(page.locator('#try-threshold-value').inner_text())
+        assert page.locator('.t-cut').get_attribute('d') and t < 4
+
+
+def test_api(html):
+    "Each public name has an entry that others can link to, and each parameter has a description"
+    import lrfinder_nb
+    from sphinx.util.inventory import InventoryFile
+    with open(html/'objects.inv', 'rb') as f: inv = InventoryFile.load(f, '', lambda base, uri: uri)
+    entries = {name: item for kind in inv if kind.startswith('py:') for name, item in inv[kind].items()}
+    pages = {p: p.read_text() for p in (html/'api').glob('*.html')}
+    for name in lrfinder_nb.__all__:
+        if name == '__version__': continue
+        assert f'lrfinder_nb.{name}' in entries, name
+        uri = entries[f'lrfinder_nb.{name}'].uri
+        entry = re.search(rf'<dt class="sig[^"]*" id="{re.escape(uri.partition("#")[2])}">.*?</dd></dl>', pages[html/uri.partition('#')[0]], re.S)
+        assert entry, name
+        words = {m for m in re.findall(r'<strong>\**([\w]+)</strong> – \S', entry[0])}
+        obj = getattr(lrfinder_nb, name)
+        code = getattr(getattr(obj, '__init__', None), '__code__', None) if isinstance(obj, type) else getattr(obj, '__code__', None)
+        if code: assert not set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]) - {'self'} - words, name
+
+
+def test_size(html):
+    files = [p for p in html.rglob('*') if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 10*2**20
+    front = (html/'index.html').stat().st_size + sum((html/p).stat().st_size for p in set(re.findall(r'(?:src|href)="(_static/[^"?#]+)', (html/'index.html').read_text())))
+    assert front <= 2**20, front
+
+
+def test_lists(html):
+    "llms.txt names every page of the sitemap; icon and preview are there"
+    text = (html/'llms.txt').read_text()
+    assert all(name in text for name in sitemap(html) if name != 'index.html')
+    assert (html/'_static/favicon.svg').exists() and (html/'_static/social.png').read_bytes()[16:24] == (1200).to_bytes(4, 'big') + (630).to_bytes(4, 'big')
+
+
+# What bad input gets
+
+@pytest.fixture
+def wrong(tmp_path):
+    "What the bridge says about the quickstart after a change to it"
+    need(NEEDS)
+    import nbformat
+    from bridge import Faults, Site
+    from run_nbs import fingerprint
+    good = nbformat.read(ROOT/'nbs/tutorials/quickstart.ipynb', 4)
+    def said(change, executed=True):
+        nb = copy.deepcopy(good)
+        change(nb.cells)
+        if executed: nb.metadata['executed'] = fingerprint(nb)
+        (tmp_path/'nbs/tutorials').mkdir(parents=True, exist_ok=True)
+        nbformat.write(nb, tmp_path/'nbs/tutorials/quickstart.ipynb')
+        site = Site(tmp_path/'src', nbs=tmp_path/'nbs')
+        try: site.stage(lambda name: '')
+        except Faults as e: return str(e)
+        return ''
+    return said
+
+
+def code_at(cells): return next(i for i, c in enumerate(cells) if c.cell_type == 'code' and c.outputs and not c.source.startswith('#'))
+
+
+def test_refused(wrong):
+    name = 'tutorials/quickstart.ipynb'
+    import nbformat
+    good = nbformat.read(ROOT/'nbs'/name, 4).cells
+    i = code_at(good)
+    def source(j, f):
+        def change(cells): cells[j]['source'] = f(cells[j].source)
+        return change
+    assert f"{name}, cell {i}: unknown directive 'ecko'" in wrong(source(i, lambda s: '#| ecko: false\n' + s))
+    assert f'{name}, cell {i}: echo must be true or false' in wrong(source(i, lambda s: '#| echo: maybe\n' + s))
+    assert f'{name}, cell 0: this line of the title cell would be lost' in wrong(source(0, lambda s: s + '\n\nA line more.'))
+    assert f'{name}, cell 1: broken link to nowhere.ipynb' in wrong(source(1, lambda s: s + ' [there](nowhere.ipynb)'))
+    def failed(cells): cells[i].outputs = [nbformat.v4.new_output('error', ename='KeyError', evalue='x', traceback=[])]
+    assert f'{name}, cell {i}: ended in KeyError' in wrong(failed)
+    def unrun(cells): cells.append(nbformat.v4.new_code_cell('finder.suggestion'))
+    said = wrong(unrun, executed=False)
+    assert f'{name}, cell {len(good)}: was not executed' in said and 'the outputs are not those of the code' in said
+    plot = next(j for j, c in enumerate(good) if c.cell_type == 'code' and any('image/png' in o.get('data', {}) for o in c.outputs))
+    assert f'{name}, cell {plot}: a picture without words' in wrong(source(plot, lambda s: '7' + s.replace('finder.plot()', 'finder.draw()')))
+
+
+def test_directives():
+    "What each directive does to a cell"
+    need(NEEDS)
+    import nbformat
+    from bridge import Notebook, Site
+    site = Site(ROOT/'_docs/none')
+    out = [nbformat.v4.new_output('stream', name='stdout', text='hi')]
+    cell = lambda s: list(Notebook(Path('x.ipynb'), nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('#| default_exp x')]), site).code_cells(1, nbformat.v4.new_code_cell(s, outputs=out)))
+    assert cell('#| hide\nx') == [] == cell('#| include: false\nx') == cell('#| export\nimport x')
+    assert cell('#| echo: false\nx')[0].metadata.tags == ['remove-input']
+    assert cell('#| output: false\nx')[0].outputs == [] and cell('#| eval: false\nx')[0].source == 'x'
+    assert cell('#| code-fold: true\nx')[0].metadata.tags == ['hide-input']
+    assert [c.cell_type for c in cell('#| export\ndef f(a  # an a\n     ):\n    "Does it"')] == ['markdown', 'code']
+    assert [c.cell_type for c in cell('#| exports\ndef f(a  # an a\n     ):\n    "Does it"')] == ['code', 'markdown']
+    assert [c.cell_type for c in cell('#| exporti\ndef _f(): pass')] == ['code']
+    entry = cell('#| export\ndef f(a:int=3,  # an a\n      *b  # the rest\n     ) -> int:  # its size\n    "Does it"')[0].source
+    assert '{py:function} f(a: int=3, *b) -> int' in entry and ':param a: an a' in entry and r':param \*b: the rest' in entry and ':returns: its size' in entry
