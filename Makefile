@@ -37,7 +37,7 @@ nbs: $(VENV)/dev.stamp  ## export the notebooks, run them all, store outputs and
 
 docs: $(VENV)/dev.stamp  ## build the site from the notebooks, with warnings as errors
 	@mkdir -p _docs/src
-	$(RUN) python -m sphinx -q -W --keep-going -c docs -d _docs/cache _docs/src _docs/html
+	$(RUN) python -m sphinx -q -a -E -W --keep-going -c docs -d _docs/cache _docs/src _docs/html
 	@echo "built _docs/html/index.html"
 
 docs-serve: docs  ## show the site on localhost
