@@ -111,7 +111,7 @@ def available():
     return found
 
 
-RESULTS, SCRATCH = Path(__file__).parent/'results', tempfile.mkdtemp()
+RESULTS, SCRATCH = Path(__file__).parent/'results', Path(tempfile.gettempdir())/'lrfinder_nb-benchmarks'
 
 
 def main():

@@ -5,10 +5,14 @@
 import hashlib
 import json
 import math
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 from run_nbs import ROOT
+
+sys.path.append(str(ROOT/'benchmarks'))
 
 SWEEP, RESULTS = ROOT/'docs/data/sweep.json', ROOT/'benchmarks/results'
 BETAS, SKIPS, THRESHOLDS = (0, .5, .75, .85, .92, .97), (0, 10, 20, 40), (1.2, 1.5, 2, 4, 10)
@@ -101,18 +105,9 @@ def result(name): return json.loads((RESULTS/f'{name}.json').read_text())
 def table(head, rows): return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in (head, ['---']*len(head), *rows)) + '\n'
 
 
-def quality():
-    rows = []
-    for name, tasks in result('quality')['finders'].items():
-        regrets = np.concatenate([t['regrets'] for t in tasks.values()])
-        spreads = [max(t['lrs'])/min(t['lrs']) for t in tasks.values()]
-        rows.append((np.median(regrets), [name, f'{np.median(regrets):.2f}', f'{np.quantile(regrets, .9):.2f}', f'{np.mean(regrets > 2):.0%}', f'{np.median(spreads):.1f}', f'{max(spreads):.2g}']))
-    return table(['finder and rule', 'loss over the best, median', '90th percentile', 'more than doubled', 'max/min, median task', 'worst task'], [r for _, r in sorted(rows, key=lambda r: r[0])])
-
-
-def stability():
-    ratio = lambda lrs: f'{max(lrs)/min(lrs):.2f}' if lrs else 'none'
-    return table(['task', 'repeat(runs=5)', 'a single sweep'], [[k, ratio(t['lrs']), ratio(t['singles'])] for k, t in result('stability')['tasks'].items()])
+def printed(name):
+    "The table that the benchmark itself prints"
+    return '\n'.join(import_module(name).table(result(name))) + '\n'
 
 
 def measured(name, spread, title):
@@ -136,7 +131,7 @@ def version():
     return settings()['version']
 
 
-TABLES = dict(quality=quality, stability=stability, overhead=lambda: measured('overhead', 'quartiles', 'quartiles'), explorer=lambda: measured('explorer', 'p95', '95th percentile'), traces=traces, live=live, version=version,
+TABLES = dict(quality=lambda: printed('quality'), stability=lambda: printed('stability'), overhead=lambda: measured('overhead', 'quartiles', 'quartiles'), explorer=lambda: measured('explorer', 'p95', '95th percentile'), traces=traces, live=live, version=version,
               overhead_machine=lambda: machine('overhead'), explorer_machine=lambda: machine('explorer'))
 
 
