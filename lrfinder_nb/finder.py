@@ -7,7 +7,6 @@ __all__ = ['Bar', 'LRFinder']
 
 # %% ../nbs/23_finder.ipynb #8c944893
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from html import escape
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .background import RUNNING, Background
+from .background import Background, hold
 from .curve import LossCurve, check_threshold, load_curve, save_curve, sparkline
 from .diagnose import diagnose
 from .parallel import first, join, ranks, shared, wrapped
@@ -25,7 +24,7 @@ from .schedule import check_count, sweep_lrs
 from .state import preserved, set_seed
 from .step import TrainStep
 from .suggest import Analysis, Suggestion, analyse
-from .sweep import check_loader, sweep
+from .sweep import check_loader, check_valid, sweep
 
 # %% ../nbs/23_finder.ipynb #b8487400
 class Bar:
@@ -129,7 +128,9 @@ class _Shown(_Asked):
 
     def load(self, path):
         "Take the curve from the JSON file `path`"
-        self._curve, self._settings = load_curve(path), {}
+        curve = load_curve(path)
+        if self._task: self._task.hold()      # or its curve would come later, over this one
+        self._curve, self._task, self._settings = curve, None, {}
         return self
 
     def __repr__(self):
@@ -164,8 +165,7 @@ def _collect(points, rows, view, stopping):
 def _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps):
     "Refuse arguments that cannot be swept with"
     check_loader('train_dl', train_dl)
-    if valid_dl is not None: check_loader('valid_dl', valid_dl)
-    if isinstance(valid_dl, Iterator): raise TypeError(f"valid_dl is read once per rate, got {type(valid_dl).__name__}, which can be read once; pass a DataLoader or a list")
+    check_valid(valid_dl)
     check_threshold(diverge_threshold)
     check_count('accumulation_steps', accumulation_steps)
 
@@ -204,7 +204,7 @@ class LRFinder(_Shown):
         lrs = sweep_lrs(start_lr, end_lr, num_iter, step_mode)
         _check_sweep(train_dl, valid_dl, diverge_threshold, accumulation_steps)
         if background and ranks() > 1: raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
-        if self.model in RUNNING: RUNNING[self.model].hold()
+        hold(self.model)
         stopping, step = Event(), self._train_step()
         view = progress if hasattr(progress, 'point') else _view_of(lrs, diverge_threshold, step_mode, self._used, stopping.set if background else None) if progress else None
         self._seen_in = getattr(view, 'cell', None)

@@ -12,7 +12,7 @@ HOME = Path(lrfinder_nb.__file__).parent
 CORE = {'curve', 'suggest', 'diagnose', 'consensus', 'scaling', 'schedule'}
 MAY = {
     'curve': set(), 'suggest': {'curve'}, 'diagnose': {'curve', 'suggest'}, 'consensus': {'curve', 'suggest', 'diagnose'}, 'scaling': set(), 'schedule': set(), 'plot': CORE, 'svg': CORE | {'plot'}, 'state': set(), 'step': set(),
-    'sweep': {'curve', 'schedule', 'step', 'parallel'}, 'background': set(), 'parallel': set(), 'finder': CORE | {'state', 'step', 'sweep', 'background', 'parallel'}, 'explorer': CORE | {'plot', 'svg'}, 'repeat': CORE | {'state', 'finder'}, 'mixup': set(), 'train': {'schedule', 'state', 'step', 'sweep', 'parallel'}, 'live': CORE | {'svg', 'explorer', 'step', 'sweep'}, 'data': {'schedule'}, 'models': set(),
+    'sweep': {'curve', 'schedule', 'step', 'parallel'}, 'background': set(), 'parallel': set(), 'finder': CORE | {'state', 'step', 'sweep', 'background', 'parallel'}, 'explorer': CORE | {'plot', 'svg'}, 'repeat': CORE | {'state', 'finder'}, 'mixup': set(), 'train': {'curve', 'schedule', 'state', 'step', 'sweep', 'background', 'parallel'}, 'live': CORE | {'svg', 'explorer', 'sweep'}, 'data': {'schedule'}, 'models': set(),
     'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models', 'background'},
 }
 UPWARD = {('finder', 'plot'), ('finder', 'explorer'), ('finder', 'live'), ('repeat', 'plot'), ('repeat', 'explorer'), ('train', 'plot'), ('train', 'live'), ('finder', 'train'), ('repeat', 'train')}      # inside methods

@@ -1,10 +1,12 @@
 """The training loop as a person and as an enemy would use it"""
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -46,6 +48,62 @@ def test_hostile_checkpoint(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match='is not a checkpoint of fit_one_cycle'): fit_one_cycle(model, opt, loss_fn, dl, max_lr=.1, checkpoint=name, progress=False)
         assert (tmp_path/name).read_bytes() == before
     assert not (tmp_path/'owned').exists()
+
+
+def test_damaged_checkpoint(tmp_path):
+    "One that fits and lacks a part, or holds a wrong one: a sentence, and nothing is changed"
+    model, opt, loss_fn, dl = small()
+    fit = lambda name: fit_one_cycle(model, opt, loss_fn, dl, max_lr=.1, epochs=2, checkpoint=tmp_path/name, progress=False)
+    fit('run.pt')
+    for key in torch.load(tmp_path/'run.pt', weights_only=True):
+        for wrong in (False, True):
+            body = torch.load(tmp_path/'run.pt', weights_only=True)
+            body.pop(key)
+            if wrong: body[key] = [3]
+            torch.save(body, tmp_path/'bad.pt')
+            before = [x.clone() for x in model.state_dict().values()]
+            if key == 'scaler': continue        # there is none on the CPU
+            with pytest.raises(ValueError, match='is not a checkpoint of fit_one_cycle|is damaged'): fit('bad.pt')
+            assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
+
+
+def test_refused_before_anything_is_changed():
+    "Neither device nor memory format of the model, nor anything of the optimizer"
+    model, (train_dl, _) = SmallCNN(channels=(4, 8)), digits()
+    opt = torch.optim.SGD(model.parameters(), lr=.1)
+    for kw in (dict(max_lr=-1), dict(amp='fp16'), dict(pct_start=2), dict(clip=0), dict(valid_dl=[]), dict(checkpoint='no folder/run.pt'), dict(metrics=3)):
+        with pytest.raises((ValueError, TypeError, OSError)): fit_one_cycle(model, opt, nn.CrossEntropyLoss(), train_dl, **{'max_lr': .1, 'device': 'cpu', 'channels_last': True, 'progress': False, **kw})
+        assert all(p.is_contiguous() for p in model.parameters()) and opt.param_groups[0]['lr'] == .1 and not hasattr(opt.step, '_wrapped_by_lr_sched')
+
+
+def test_one_step():
+    "One batch and one epoch are a training, too"
+    model, opt, loss_fn, dl = small()
+    h = fit_one_cycle(model, opt, loss_fn, [next(iter(dl))], max_lr=.1, epochs=1, progress=False)
+    assert len(h.losses) == len(h) == 1 and h.ended == 'completed'
+
+
+def test_generators_of_the_data_come_back(tmp_path):
+    "An augmentation with a NumPy generator of its own continues where it was"
+    class Noisy(torch.utils.data.Dataset):
+        def __init__(self): self.rng, self.old, self.own = np.random.default_rng(3), np.random.RandomState(4), random.Random(5)
+        def __len__(self): return 16
+        def __getitem__(self, i): return torch.full((4,), self.rng.random() + self.old.rand() + self.own.random()), i % 2
+    def fit(epochs, path, times):
+        model, opt, loss_fn, _ = small()
+        dl = torch.utils.data.DataLoader(Noisy(), 8)
+        for _ in range(times - 1): next(iter(dl))       # whatever has happened since
+        return fit_one_cycle(model, opt, loss_fn, dl, Interrupting(epochs), max_lr=.1, epochs=3, checkpoint=path, progress=False)
+    class Interrupting(list):
+        "Validation batches that press Ctrl-C in one epoch"
+        def __init__(self, when): super().__init__([(torch.zeros(2, 4), torch.tensor([0, 1]))]); self.when, self.n = when, 0
+        def __iter__(self):
+            self.n += 1
+            if self.n == self.when: raise KeyboardInterrupt
+            return super().__iter__()
+    whole = fit(0, None, 1)
+    assert fit(2, tmp_path/'run.pt', 1).ended == 'stopped'
+    assert fit(0, tmp_path/'run.pt', 2).losses == whole.losses
 
 
 @pytest.mark.parametrize('kw', [{}, dict(accumulation_steps=3), dict(clip=.5), dict(amp='bf16'), dict(cycle_momentum=False, anneal='linear')])
