@@ -10,7 +10,7 @@ from os.path import relpath
 from pathlib import Path
 
 import nbformat
-from run_nbs import ROOT, fingerprint
+from run_nbs import ROOT, changed
 
 DIRECTIVE = re.compile(r'^#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$')
 KNOWN = {'default_exp', 'export', 'exports', 'exporti', 'hide', 'eval', 'echo', 'output', 'include', 'code-fold', 'code-summary', 'fig-alt'}
@@ -212,7 +212,7 @@ class Notebook:
         return lines[0][2:].strip(), ' '.join(l[2:] for l in lines if l.startswith('> '))
 
     def check(self):
-        stale = self.nb.metadata.get('executed') != fingerprint(self.nb)
+        stale = changed(self.nb)
         for i, c in enumerate(self.nb.cells):
             if c.cell_type != 'code': continue
             found, code = split(c)
@@ -222,8 +222,7 @@ class Notebook:
             for o in c.outputs:
                 if o.output_type == 'error': self.fault(i, f'ended in {o.ename}')
                 if o.get('name') == 'stderr': self.fault(i, 'wrote to stderr')
-            if stale and not c.outputs and found.get('eval') != 'false' and shows(code): self.fault(i, 'was not executed: it ends in a value and has no output')
-        if stale: self.fault('?', f'the outputs are not those of the code; run python docs/run_nbs.py nbs/{self.path.as_posix()}')
+        if stale is not None: self.fault(stale, f'was changed, added or removed and not executed; run python docs/run_nbs.py nbs/{self.path.as_posix()}')
 
     def cells(self):
         "The cells of the page"
@@ -280,13 +279,6 @@ def source(code, outputs, uid, fold='', tags=()):
     meta = {'tags': [*tags, *(['hide-input'] if fold else [])]}
     if fold: meta['mystnb'] = dict(code_prompt_show=fold, code_prompt_hide=fold)
     return nbformat.v4.new_code_cell(code, outputs=outputs, metadata=meta, id=uid)
-
-
-def shows(code):
-    "Whether a cell ends in a value that cannot be None: a name, an attribute, a literal"
-    try: body = ast.parse(code).body
-    except SyntaxError: return False
-    return bool(body) and isinstance(body[-1], ast.Expr) and isinstance(body[-1].value, (ast.Name, ast.Attribute, ast.Tuple, ast.List, ast.BinOp)) and not code.endswith(';')
 
 
 # The site

@@ -1,16 +1,17 @@
-"""Write README.md and its pictures from nbs/index.ipynb; `--check` only says whether they are in step."""
+"""Write README.md and its pictures from nbs/index.ipynb; `--check` only says whether they are in step.
+
+Links and pictures are absolute, so that they work wherever the text is shown; the addresses come from settings.ini.
+"""
 import base64
 import re
 import sys
-from configparser import ConfigParser
-from pathlib import Path
 
 import nbformat
+from bridge import LINK, page, settings, split
 from nbconvert import MarkdownExporter
+from run_nbs import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 'README_files'
-OPTION = re.compile(r'^#\|\s*([\w-]+)(?::\s*(\S+))?\s*$')
 
 TWIN = re.compile(r'<div class="lrx-\d+"><img alt="([^"]*)"[^>]*base64,([^"]+)"/><p>[^<]*</p></div>')
 
@@ -22,18 +23,27 @@ def picture(m, outputs):
     return f'![{m[1]}]({name})'
 
 
+def absolute(target):
+    "The address of what a link of the notebook points to: a page of the site, a picture of the README, or a file of the repository"
+    ini = settings()
+    if re.match(r'https?:|#', target): return target
+    if target.startswith(PICTURES): return f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/{target}" + '?sanitize=true'*target.endswith('.svg')
+    name, _, anchor = target.partition('#')
+    path = (ROOT/'nbs'/name).resolve()
+    if not path.exists(): raise SystemExit(f'nbs/index.ipynb: broken link to {target}')
+    if path.suffix == '.ipynb': return f"{ini['doc_host']}{ini['doc_baseurl']}/{page(path.relative_to(ROOT/'nbs'))}.html" + f'#{anchor}'*bool(anchor)
+    return f"{ini['git_url']}/{'tree' if path.is_dir() else 'blob'}/{ini['branch']}/{path.relative_to(ROOT).as_posix()}"
+
+
 def shown(cell):
     "(source, outputs) of a code cell as the reader sees it, or None where it is hidden"
-    options, lines = {}, cell.source.splitlines()
-    while lines and (m := OPTION.match(lines[0])): options[m[1]] = m[2]; lines.pop(0)
-    if 'hide' in options or options.get('include') == 'false': return None
-    return ('' if options.get('echo') == 'false' else '\n'.join(lines).strip()), [] if options.get('output') == 'false' else cell.outputs
+    found, code = split(cell)
+    if 'hide' in found or found.get('include') == 'false': return None
+    return '' if found.get('echo') == 'false' else code, [] if found.get('output') == 'false' else cell.outputs
 
 
 def render():
     "Contents of README.md and of its pictures, by path"
-    ini = ConfigParser(delimiters=['='])
-    ini.read(ROOT/'settings.ini', encoding='utf-8')
     nb, out = nbformat.read(ROOT/'nbs/index.ipynb', 4), nbformat.v4.new_notebook(metadata={'language_info': {'name': 'python'}})
     for c in nb.cells:
         if c.cell_type == 'markdown': out.cells.append(nbformat.v4.new_markdown_cell(c.source))
@@ -41,10 +51,9 @@ def render():
             if s[0]: out.cells.append(nbformat.v4.new_code_cell(s[0], outputs=s[1]))
             else: out.cells += [nbformat.v4.new_markdown_cell(o.data['text/markdown']) for o in s[1]]
     text, res = MarkdownExporter().from_notebook_node(out, resources={'output_files_dir': PICTURES, 'unique_key': 'index'})
-    text = re.sub(r'\]\((?!https?:|#|README_files)([\w./-]+\.ipynb)', r'](nbs/\1', text)       # notebooks lie one folder down from here
-    text = re.sub(r'\]\(\.\./', '](', text)
     text = TWIN.sub(lambda m: picture(m, res['outputs']), text)
     text = text.replace('![png](', '![What the finder shows](')
+    text = LINK.sub(lambda m: f'{m[1]}({absolute(m[2])})', text)
     head, body = text.lstrip().split('\n', 1)
     text = f"{head}\n\n<!-- Written from nbs/index.ipynb by docs/readme.py: edit the notebook. -->\n{body}"
     text = re.sub(r'\n{3,}', '\n\n', '\n'.join(l.rstrip() for l in text.strip().splitlines())) + '\n'

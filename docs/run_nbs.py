@@ -26,8 +26,16 @@ class Client(NotebookClient):
 
 
 def fingerprint(nb):
-    "Of the code that the stored outputs came from"
-    return hashlib.sha256('\0'.join(c.source for c in nb.cells if c.cell_type == 'code').encode()).hexdigest()[:16]
+    "Of each code cell that the stored outputs came from, a word"
+    return ' '.join(hashlib.sha256(c.source.encode()).hexdigest()[:6] for c in nb.cells if c.cell_type == 'code')
+
+
+def changed(nb):
+    "Index of the first cell whose code is not that which was executed, or None"
+    old, new = nb.metadata.get('executed', '').split(), fingerprint(nb).split()
+    if old == new: return None
+    k = next((k for k, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
+    return [*(i for i, c in enumerate(nb.cells) if c.cell_type == 'code'), len(nb.cells)][k]
 
 
 def run(path):
@@ -50,7 +58,7 @@ def run(path):
 def faults(path):
     "What is wrong with the stored outputs at `path`, as sentences"
     nb = nbformat.read(path, 4)
-    if nb.metadata.get('executed') != fingerprint(nb): yield 'its outputs are not those of its code'
+    if (i := changed(nb)) is not None: yield f'from cell {i} on, the outputs are not those of the code'
     for i, c in enumerate(nb.cells):
         for o in c.get('outputs', []):
             if o.output_type == 'error': yield f'cell {i} ended in {o.ename}'

@@ -193,6 +193,20 @@ def test_lists(html):
     assert (html/'_static/favicon.svg').exists() and (html/'_static/social.png').read_bytes()[16:24] == (1200).to_bytes(4, 'big') + (630).to_bytes(4, 'big')
 
 
+def test_readme(html):
+    "Links and pictures of the README are absolute, and what they name is there"
+    from bridge import settings
+    ini, there = settings(), set(sitemap(html))
+    targets = re.findall(r'\]\(([^)\s]+)\)', (ROOT/'README.md').read_text())
+    base, raw = f"{ini['doc_host']}{ini['doc_baseurl']}/", f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/"
+    assert any(t.startswith(raw) for t in targets) and any(t.startswith(base) for t in targets)
+    for t in targets:
+        if t.startswith(base): assert t.removeprefix(base).partition('#')[0] in there, t
+        elif t.startswith(raw): assert (ROOT/t.removeprefix(raw).partition('?')[0]).is_file(), t
+        elif t.startswith(ini['git_url']): assert (ROOT/re.sub('^/(tree|blob)/[^/]+/', '', t.removeprefix(ini['git_url']))).exists(), t
+        else: assert t.startswith('https://'), t
+
+
 # What bad input gets
 
 @pytest.fixture
@@ -234,8 +248,10 @@ def test_refused(wrong):
     def failed(cells): cells[i].outputs = [nbformat.v4.new_output('error', ename='KeyError', evalue='x', traceback=[])]
     assert f'{name}, cell {i}: ended in KeyError' in wrong(failed)
     def unrun(cells): cells.append(nbformat.v4.new_code_cell('finder.suggestion'))
-    said = wrong(unrun, executed=False)
-    assert f'{name}, cell {len(good)}: was not executed' in said and 'the outputs are not those of the code' in said
+    assert f'{name}, cell {len(good)}: was changed, added or removed and not executed' in wrong(unrun, executed=False)
+    assert f'{name}, cell {i}: was changed, added or removed and not executed' in wrong(source(i, lambda s: s + '  # now'), executed=False)
+    def without(cells): del cells[i]
+    assert 'was changed, added or removed and not executed' in wrong(without, executed=False)
     plot = next(j for j, c in enumerate(good) if c.cell_type == 'code' and any('image/png' in o.get('data', {}) for o in c.outputs))
     assert f'{name}, cell {plot}: a picture without words' in wrong(source(plot, lambda s: '7' + s.replace('finder.plot()', 'finder.draw()')))
 
