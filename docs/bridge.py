@@ -258,7 +258,7 @@ class Notebook:
             alt = found.get('fig-alt') or next((alt for key, alt in self.site.alts.get(self.path.as_posix(), {}).items() if key in code), '')
             if not alt: self.fault(i, 'a picture without words: add a line "#| fig-alt: what it shows"')
             src, dark = data['image/png'].replace('\n', ''), ' dark' if 'dark_background' in code else ''
-            o.data = {'text/html': f'<img class="plot{dark}" loading="lazy" alt="{escape(alt)}" src="data:image/png;base64,{src}"/>'}
+            o.data = {'text/html': f'<img class="plot{dark}" alt="{escape(alt)}" src="data:image/png;base64,{src}"/>'}
         elif 'image/svg+xml' in data:
             if 'aria-label=""' in data['image/svg+xml'] or 'aria-label' not in data['image/svg+xml']: self.fault(i, 'an SVG without aria-label')
             o.data = {'text/html': '<div class="svg">' + data['image/svg+xml'].replace('lrx-clip', uid + '-clip') + '</div>'}

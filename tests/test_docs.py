@@ -102,6 +102,7 @@ def test_every_page(html, url, new_page, scheme):
         assert len(about) > 20 and title not in seen, name
         seen.add(title)
         bad += [f'{name}: {v["id"]}: {n["target"]}: {n["html"][:150]}' for v in Axe().run(page, options=options).response['violations'] if v['impact'] in ('serious', 'critical') for n in v['nodes'][:3]]
+        bad += [f'{name}: a picture that does not show: {alt}' for alt in page.evaluate('[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)')]
         bad += [f'{name}: a picture without words' for _ in page.locator('img:not([alt]), img[alt=""]').all()]
         shot(page, f"{name[:-5].replace('/', '-')}-{scheme}")
         page.set_viewport_size(dict(width=390, height=844))
