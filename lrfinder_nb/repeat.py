@@ -257,7 +257,7 @@ class BatchSizes(Comparison):
 
     @cached_property
     def exponent(self) -> tuple:
-        "(p, (low, high)) of `lr ~ batch**p` with its 90 % interval: one fit for each seed, through the sizes at which it has a rate"
+        "(p, (low, high)) of `lr ~ batch^p` with its 90 % interval: one fit for each seed, through the sizes at which it has a rate"
         table = np.array([[math.nan if a.problem else math.log10(a.found.lr) for a in r.runs] for r in self.variants.values()])
         x = np.log10(self.sizes)
         fits = [np.polyfit(x[fine], column[fine], 1)[0] for column in table.T if (fine := ~np.isnan(column)).sum() > 1]
@@ -270,7 +270,7 @@ class BatchSizes(Comparison):
         p, (low, high) = self.exponent
         fits = [f'{n} ({q:g})' for n, q in dict(keep=0, **{'square root': .5}, linear=1).items() if low <= q <= high]
         if math.isnan(low): return 'too few rates for an exponent: raise runs or num_iter'
-        return f"lr ~ batch**{p:.2f} ({low:.2f} to {high:.2f}), which {'agrees with ' + ' and '.join(fits) if fits else 'agrees with none of keep (0), square root (0.5) and linear (1)'}"
+        return f"lr ~ batch^{p:.2f} ({low:.2f} to {high:.2f}), which {'agrees with ' + ' and '.join(fits) if fits else 'agrees with none of keep (0), square root (0.5) and linear (1)'}"
     def __repr__(self): return f"BatchSizes({self.verdict}; {'; '.join(_compared(self, n) for n in self.variants)})"
     def _repr_html_(self): return f'<p>{escape(self.verdict)}</p>' + super()._repr_html_()
     def to_dict(self): return dict(exponent=self.exponent[0], exponent_interval=list(self.exponent[1]), **super().to_dict())
