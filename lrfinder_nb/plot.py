@@ -85,11 +85,19 @@ def _dress(ax, analyses, low, high):
     "Scale, limits, labels and the answer in words"
     lrs = np.concatenate([a.curve.lrs[[0, -1]] for a in analyses])
     ax.set_xlim(*((lrs.min(), lrs.max()) if lrs.max() > lrs.min() else (.5*lrs[0], 1.5*lrs[0])))
-    if all(a.curve.step_mode == 'exp' for a in analyses): ax.set_xscale('log')
+    if all(a.curve.step_mode == 'exp' for a in analyses):
+        ax.set_xscale('log')
+        ax.xaxis.set_minor_formatter(_two_and_five if lrs.max() < 30*lrs.min() else lambda x, _: '')
     ax.set_ylim(low, high)
     ax.set_xlabel('learning rate'); ax.set_ylabel('loss')
     ax.spines[['top', 'right']].set_visible(False)
     if len(analyses) == 1: ax.set_title(_words(analyses[0]), loc='left', fontsize='medium')
+
+
+def _two_and_five(x, _):
+    "Labels between the powers of ten, where there are few of these; more would run into each other"
+    e = math.floor(math.log10(x))
+    return fr'${x/10**e:.0f}\times10^{{{e}}}$' if round(x/10**e) in (2, 5) else ''
 
 
 def _words(a, width=80):
