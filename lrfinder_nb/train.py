@@ -46,7 +46,8 @@ def check_device(device,  # a device or its name
     "`device` as a torch device; `ValueError` where it is not there"
     try: d = torch.device(device)
     except (RuntimeError, TypeError): raise ValueError(f"device must be one that torch knows, got {device!r:.60}; pass 'cuda', 'mps' or 'cpu'") from None
-    if d.type in ('cuda', 'mps') and d.type not in _there(available): raise ValueError(f"device {str(d)!r} is not there on this machine; leave device out, or pass {str(best_device(available))!r}")
+    missing = d.type not in _there(available) or d.type == 'cuda' and available is None and (d.index or 0) >= torch.cuda.device_count()
+    if d.type in ('cuda', 'mps') and missing: raise ValueError(f"device {str(d)!r} is not there on this machine; leave device out, or pass {str(best_device(available))!r}")
     return d
 
 # %% ../nbs/41_train.ipynb #1832ca1e

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lrfinder_nb import LossCurve, LRFinder, NoSuggestion, SmallCNN, consensus, digits, fit_one_cycle, mixup, set_seed, soft_cross_entropy
+from lrfinder_nb.train import check_device
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -74,6 +75,14 @@ def test_refused_before_anything_is_changed():
     for kw in (dict(max_lr=-1), dict(amp='fp16'), dict(pct_start=2), dict(clip=0), dict(valid_dl=[]), dict(checkpoint='no folder/run.pt'), dict(metrics=3)):
         with pytest.raises((ValueError, TypeError, OSError)): fit_one_cycle(model, opt, nn.CrossEntropyLoss(), train_dl, **{'max_lr': .1, 'device': 'cpu', 'channels_last': True, 'progress': False, **kw})
         assert all(p.is_contiguous() for p in model.parameters()) and opt.param_groups[0]['lr'] == .1 and not hasattr(opt.step, '_wrapped_by_lr_sched')
+
+
+def test_devices_are_counted(monkeypatch):
+    "A machine with one CUDA device has no second one"
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    assert str(check_device('cuda:0')) == 'cuda:0'
+    with pytest.raises(ValueError, match="device 'cuda:1' is not there on this machine; leave device out, or pass 'cuda'"): check_device('cuda:1')
 
 
 def test_one_step():
