@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from .curve import divergence_limit, noise_level
-from .parallel import ranks
+from .parallel import ranks, set_epoch
 from .step import TrainStep
 
 # %% ../nbs/22_sweep.ipynb #dfe5d202
@@ -47,6 +47,7 @@ def endless(loader,  # an iterable of batches
            ):
     "Batches of `loader` over and over; `ValueError` where it has none"
     for n in range(2**62):
+        if n: set_epoch(loader, n)
         batch = nothing = object()
         for batch in loader: yield batch
         if batch is nothing:

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from .background import hold
 from .curve import read_file, read_number, to_json, write_file
-from .parallel import first, join, ranks, shared, wrapped
+from .parallel import first, gathered, join, rank, ranks, sampler_of, set_epoch, shared, wrapped
 from .schedule import check_count, check_rate
 from .state import generator_state, generators, set_generator_state, snapshot
 from .step import TARGETS, TrainStep, amp_dtype, device_of
@@ -190,30 +190,28 @@ def evaluate(step:TrainStep,  # knows the model and the loss
 CHECKPOINT, OTHER_PATH = 'lrfinder_nb.checkpoint', 'choose another path, or move the file away'
 
 
-def _each(x, turn):
-    "`x` with `turn` applied to what is in its tuples and dicts"
-    if isinstance(x, dict): return {k: _each(v, turn) for k, v in x.items()}
-    return tuple(_each(v, turn) for v in x) if isinstance(x, tuple) else turn(x)
-
-
-def _packed(state): return _each(state, lambda x: torch.from_numpy(x) if isinstance(x, np.ndarray) else x)
-def _unpacked(state): return _each(state, lambda x: x.numpy() if isinstance(x, torch.Tensor) else x)
+def _packed(state):
+    "The state of a generator with lists for arrays, as the generator takes it too"
+    if isinstance(state, dict): return {k: _packed(v) for k, v in state.items()}
+    if isinstance(state, tuple): return tuple(map(_packed, state))
+    return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 def _randomness(loader):
     "All random state, as tensors and plain numbers"
     return dict(python=random.getstate(), numpy=_packed(np.random.get_state()), torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, loader=[_packed(generator_state(g)) for g in generators(loader)])
+                mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, loader=[_packed(generator_state(g)) for g in generators(loader)], sampler=getattr(sampler_of(loader), 'seed', None))
 
 
 def _put_randomness(saved, loader):
     "Bring all random state back"
     random.setstate(saved['python'])
-    np.random.set_state(_unpacked(saved['numpy']))
+    np.random.set_state(saved['numpy'])
     torch.set_rng_state(saved['torch'])
     if saved['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(saved['cuda'])
     if saved['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(saved['mps'])
-    for g, s in zip(generators(loader), saved['loader']): set_generator_state(g, s if isinstance(g, torch.Generator) else _unpacked(s))
+    for g, s in zip(generators(loader), saved['loader']): set_generator_state(g, s)
+    if saved['sampler'] is not None: sampler_of(loader).seed = saved['sampler']
 
 # %% ../nbs/41_train.ipynb #d8c6168c
 def _check_folder(path):
@@ -225,7 +223,7 @@ def _check_folder(path):
 def _plan(model, optimizer, epochs, accumulation_steps, **cycle):
     "What a checkpoint must agree on"
     shapes = {k: list(v.shape) for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
-    return dict(model=shapes, optimizer=type(optimizer).__name__, epochs=epochs, accumulation_steps=accumulation_steps, **cycle)
+    return dict(model=shapes, optimizer=type(optimizer).__name__, epochs=epochs, accumulation_steps=accumulation_steps, processes=ranks(), **cycle)
 
 
 def _difference(there, here):
@@ -237,10 +235,11 @@ def _difference(there, here):
 
 
 def _save_checkpoint(path, plan, model, step, cycle, train_dl, history):
-    "Write a checkpoint, on the first rank only"
+    "Write a checkpoint, on the first rank only, with the random state of all"
+    everyone = gathered(_randomness(train_dl))
     if not first(): return
     body = dict(kind=CHECKPOINT, plan=plan, model=model.state_dict(), optimizer=step.optimizer.state_dict(), scheduler=cycle.scheduler.state_dict(), scaler=step.scaler.state_dict() if step.scaler else None,
-                random=_randomness(train_dl), history=to_json(history.to_dict()).decode())
+                random=everyone, history=to_json(history.to_dict()).decode())
     body['scheduler'].pop('anneal_func', None); body['scheduler'].pop('_anneal_func_type', None)
     write_file(path, 'the checkpoint', lambda f: torch.save(body, f))
 
@@ -266,7 +265,7 @@ def _resume(path, saved, model, step, cycle, train_dl):
         step.optimizer.load_state_dict(saved['optimizer'])
         cycle.scheduler.load_state_dict(saved['scheduler'])
         if step.scaler and saved['scaler']: step.scaler.load_state_dict(saved['scaler'])
-        _put_randomness(saved['random'], train_dl)
+        _put_randomness(saved['random'][rank()], train_dl)
         return history
     except Exception as e:
         for back in backs: back()
@@ -412,7 +411,7 @@ def _fit(model, step, cycle, train_dl, valid_dl, epochs, steps, metrics, accumul
     view, ended, good = _view_of(progress, epochs, steps, rows), 'completed', _good(model, step)
     try:
         for epoch in range(len(rows), epochs):
-            if hasattr(getattr(train_dl, 'sampler', None), 'set_epoch'): train_dl.sampler.set_epoch(epoch)
+            set_epoch(train_dl, epoch)
             start, begun = time.perf_counter(), len(record.lrs)
             bad = _epoch(step, cycle, train_dl, accumulation_steps, steps, record, view, channels_last)
             if bad is not None: ended = 'non-finite'; break

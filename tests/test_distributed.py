@@ -13,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder_nb.finder import LRFinder
+from lrfinder_nb.mixup import mixup
+from lrfinder_nb.state import set_seed
 from lrfinder_nb.train import fit_one_cycle
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason='needs gloo')
@@ -75,7 +77,42 @@ def fitted(batch_size):
     return dict(losses=list(h.losses), valid=[r['valid_loss'] for r in h.epochs], off=[r['off'] for r in h.epochs], weights=[p.detach() for p in model.parameters()])
 
 
+class Pressed(list):
+    "Validation batches, in whose second reading somebody presses Ctrl-C"
+    times = 0
+    def __iter__(self):
+        self.times += 1
+        if self.times == 2: raise KeyboardInterrupt
+        return super().__iter__()
+
+
+def resumed(rank):
+    "Whether a training with dropout that is stopped and continued is one that was not, and whether the processes drew other numbers and saw other data"
+    def fit(seed, path=None, valid_dl=None):
+        model = nn.Sequential(net(), nn.Dropout(.5), nn.Linear(1, 1, bias=False).requires_grad_(False))
+        model[2].weight.data.fill_(1.)
+        set_seed(seed + rank)
+        h = fit_one_cycle(model, torch.optim.SGD(model.parameters(), .1, momentum=.9), F.mse_loss, loader(HALF, shuffle=True), valid_dl, max_lr=.1, epochs=3, checkpoint=path, progress=False)
+        return h, [p.detach() for p in model.parameters()]
+    path = f"{os.environ['SCENES']}/run.pt"
+    whole, weights = fit(5)
+    assert fit(5, path, Pressed(batches()))[0].ended == 'stopped'
+    rest, again = fit(77, path)
+    return dict(same=rest.losses == whole.losses and all(map(torch.equal, weights, again)), another=fit(6)[0].losses != whole.losses)
+
+
+def blended(rank):
+    "The inputs that a blended loader gives this process in two epochs"
+    seen = []
+    def see(model, batch): seen.append(batch[0][:, 0].round().tolist()); return model(batch[0]).square().mean()
+    dl = DataLoader(TensorDataset(torch.arange(16.)[:, None].expand(16, 6), torch.arange(16) % 2), 4, shuffle=True)
+    model = net()
+    fit_one_cycle(model, torch.optim.SGD(model.parameters(), .01), None, mixup(dl, prob=0.), max_lr=.01, epochs=2, step=see, progress=False)
+    return seen
+
+
 SCENES = dict(
+    resumed=resumed, blended=blended,
     ddp=lambda rank: sweep(DistributedDataParallel(net()), batches(rank)),
     ddp_momentum=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), momentum=.9),
     ddp_accumulated=lambda rank: sweep(DistributedDataParallel(net()), batches(rank), accumulation_steps=3),
@@ -94,6 +131,7 @@ ALONE = dict(unequal=lambda rank: sweep(net(), iter(batches(rank, n=5 + 6*rank))
 def work(rank, folder, scenes, seconds):
     "Play scenes as one of two processes and save what they said"
     if sys.platform == 'linux': os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
+    os.environ['SCENES'] = folder
     dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2, timeout=timedelta(seconds=seconds))
     said = {}
     for name in scenes:
@@ -145,6 +183,16 @@ def test_training_in_two_processes_is_training_in_one(said):
     one = fitted(2*HALF)
     for k in ('losses', 'valid', 'off'): assert np.allclose(a[k], one[k], rtol=1e-5, atol=1e-6)
     assert all(torch.allclose(p, q, atol=1e-5) for p, q in zip(a['weights'], one['weights'], strict=True))
+
+
+def test_a_stopped_training_continues_in_two_processes(said):
+    for s in said: assert s['resumed'] == dict(same=True, another=True), s['resumed']
+
+
+def test_a_blended_loader_is_shared_out(said):
+    "Each epoch shows every sample once to one of the processes, and in another order than the last"
+    epochs = [[x for s in said for batch in s['blended'][2*e:2*e + 2] for x in batch] for e in (0, 1)]
+    assert [sorted(e) for e in epochs] == [list(range(16))]*2 and epochs[0] != epochs[1]
 
 
 def test_torchrun(tmp_path):

@@ -95,9 +95,9 @@ def test_one_step():
 def test_generators_of_the_data_come_back(tmp_path):
     "An augmentation with a NumPy generator of its own continues where it was"
     class Noisy(torch.utils.data.Dataset):
-        def __init__(self): self.rng, self.old, self.own = np.random.default_rng(3), np.random.RandomState(4), random.Random(5)
+        def __init__(self): self.rngs = [np.random.default_rng(3), np.random.RandomState(4), random.Random(5), *(np.random.Generator(b(6)) for b in (np.random.MT19937, np.random.Philox, np.random.SFC64))]
         def __len__(self): return 16
-        def __getitem__(self, i): return torch.full((4,), self.rng.random() + self.old.rand() + self.own.random()), i % 2
+        def __getitem__(self, i): return torch.full((4,), sum(g.rand() if isinstance(g, np.random.RandomState) else g.random() for g in self.rngs)), i % 2
     def fit(epochs, path, times):
         model, opt, loss_fn, _ = small()
         dl = torch.utils.data.DataLoader(Noisy(), 8)
