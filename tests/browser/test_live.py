@@ -1,4 +1,6 @@
 """A sweep that can be watched and stopped, in the cell and in the background"""
+import re
+
 import pytest
 from lab import Notebook, Panel, fresh_page, said
 
@@ -40,7 +42,9 @@ def growing(nb):
     svg.wait_for()
     pictures = set()
     nb.until(lambda: pictures.add(svg.evaluate('e => e.outerHTML')) or len(pictures) >= 2, 'the picture grows', 20)
-    assert 'of 1500: lr' in box.inner_text() and box.locator('progress').count() == 1
+    step = lambda: re.search(r'step (\d+) of 1500: lr', box.inner_text())
+    nb.until(lambda: int(step()[1]) >= 60, 'enough points to read a rate from', 30)
+    assert box.locator('progress').count() == 1
     return box
 
 
