@@ -126,12 +126,22 @@ def live():
     return f"In a notebook kernel, {len(r['sweep_seconds'])} sweeps of about {np.median(r['sweep_seconds']):.0f} seconds: the display took {r['median_share']:.1%} of the time (target {r['target']:.0%}). Script: `benchmarks/live.py`."
 
 
+def training():
+    r = result('train')
+    return table(['trainer', 'time of an epoch over the bare loop'], [[name, f'{ratio:.3f}'] for name, ratio in r['epoch_over_bare_loop'].items()][1:])
+
+
+def repeat_cost():
+    c = result('stability')['cost']
+    return f"Five sweeps with `repeat` took {c['repeat_over_one']:.2f} times as long as one (target 5.1), and `set_seed(deterministic=True)` {c['deterministic_over_not']:.2f} times as long as without it, on the CPU."
+
+
 def version():
     from bridge import settings
     return settings()['version']
 
 
-TABLES = dict(quality=lambda: printed('quality'), stability=lambda: printed('stability'), overhead=lambda: measured('overhead', 'quartiles', 'quartiles'), explorer=lambda: measured('explorer', 'p95', '95th percentile'), traces=traces, live=live, version=version,
+TABLES = dict(step_ms=lambda: f"{result('train')['step_ms']:.0f}", quality=lambda: printed('quality'), stability=lambda: printed('stability'), overhead=lambda: measured('overhead', 'quartiles', 'quartiles'), explorer=lambda: measured('explorer', 'p95', '95th percentile'), traces=traces, live=live, training=training, repeat_cost=repeat_cost, version=version,
               overhead_machine=lambda: machine('overhead'), explorer_machine=lambda: machine('explorer'))
 
 
