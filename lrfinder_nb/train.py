@@ -147,6 +147,13 @@ def _metrics(metrics):
     return dict(metrics)
 
 
+def _measured(name, value):
+    "What a metric returned, if it is one number"
+    if isinstance(value, torch.Tensor) and value.numel() == 1 or not isinstance(value, torch.Tensor) and isinstance(value, (int, float, np.number)): return value
+    got = f'shape {tuple(value.shape)}' if isinstance(value, torch.Tensor) else f'{type(value).__name__} {value!r:.40}'
+    raise TypeError(f"the metric {name!r} must return one number, got {got}; average it with .mean()")
+
+
 def _target(batch):
     "The target of a batch"
     if isinstance(batch, (tuple, list)): return batch[-1]
@@ -176,8 +183,9 @@ def evaluate(step:TrainStep,  # knows the model and the loss
             outputs.clear()
             n, loss = _size(batch), step.loss(batch, graded=False)
             target = _target(batch)
-            values = [loss, *(f(outputs[-1], target.to(step.device) if isinstance(target, torch.Tensor) else target) for f in metrics.values())]
-            sums += n*torch.stack([torch.as_tensor(v, device=step.device, dtype=kind) for v in [1., *values]])
+            if isinstance(target, torch.Tensor): target = target.to(step.device)
+            values = [torch.as_tensor(_measured(name, f(outputs[-1], target)), device=step.device, dtype=kind) for name, f in metrics.items()]
+            sums += n*torch.stack([torch.ones_like(sums[0]), loss.to(kind), *(v.reshape(()) for v in values)])
     finally:
         hook.remove()
         for m, training in modes: m.training = training
