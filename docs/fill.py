@@ -46,7 +46,7 @@ def frames():
     "(data of the tool, its HTML): every answer is the library's own"
     from lrfinder_nb.curve import load_curve
     from lrfinder_nb.suggest import RULES, analyse
-    from lrfinder_nb.svg import GREY, HEIGHT, BOTTOM, TOP, _path, axes_layer, curve_svg, frame_of, picture, raw_layer
+    from lrfinder_nb.svg import GREY, HEIGHT, BOTTOM, TOP, path_data, axes_layer, curve_svg, frame_of, picture, raw_layer
     from lrfinder_nb.plot import BLUE, ORANGE
     curve = load_curve(SWEEP)
     default = analyse(curve, diverge_threshold=4)
@@ -60,7 +60,7 @@ def frames():
         for threshold in THRESHOLDS:
             first = analyse(curve, b, 0, 5, threshold)
             t = first.trend
-            trends.append([_path(f.x(t.lrs[:t.cut]), f.y(t.values[:t.cut]), 'l%d %d'), round(float(f.x(curve.lrs[t.cut]))) if t.cut < len(curve) else 0])
+            trends.append([path_data(f.x(t.lrs[:t.cut]), f.y(t.values[:t.cut]), 'l%d %d'), round(float(f.x(curve.lrs[t.cut]))) if t.cut < len(curve) else 0])
             for skip in SKIPS:
                 a = analyse(curve, b, skip, 5, threshold)
                 lrs = a.trend.lrs[a.kept]
@@ -154,7 +154,7 @@ def machine(name):
 
 def social(path):
     "1200 by 630 pixels, as previews want it"
-    stamp = path.with_suffix('.stamp')
+    stamp = path.parent.parent/'social.stamp'
     if path.exists() and stamp.exists() and stamp.read_text() == key(SWEEP, Path(__file__)): return
     from matplotlib.figure import Figure
     from lrfinder_nb.curve import load_curve
