@@ -22,7 +22,7 @@ def join():
     if not dist.is_available() or dist.is_initialized() or int(os.environ.get('WORLD_SIZE', 1)) < 2 or 'RANK' not in os.environ: return
     if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     dist.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
-    atexit.register(leave)
+    if torch.cuda.is_available(): atexit.register(leave)       # nccl wants it; gloo of torch 2.4 may wait for ever in it
 
 
 def leave():
