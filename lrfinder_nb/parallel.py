@@ -6,8 +6,9 @@
 __all__ = ['join', 'leave', 'ranks', 'rank', 'first', 'gathered', 'wrapped', 'shared', 'sampler_of', 'set_epoch']
 
 # %% ../nbs/26_parallel.ipynb #78bc58eb
-import atexit, os
+import atexit, os, sys
 from contextlib import suppress
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -22,11 +23,13 @@ def join():
     if not dist.is_available() or dist.is_initialized() or int(os.environ.get('WORLD_SIZE', 1)) < 2 or 'RANK' not in os.environ: return
     if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     dist.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
-    if torch.cuda.is_available(): atexit.register(leave)       # nccl wants it; gloo of torch 2.4 may wait for ever in it
+    atexit.register(leave)
 
 
 def leave():
-    "Leave the group"
+    "Leave the group; together, since gloo may wait for ever in a group that others have left"
+    if not hasattr(sys, 'last_type'):       # after an exception, nobody else comes
+        with suppress(Exception): dist.monitored_barrier(timeout=timedelta(seconds=30))
     with suppress(Exception): dist.destroy_process_group()
 
 
