@@ -61,7 +61,7 @@ class Background:
 def hold(model:nn.Module  # a model that a task may be working on
         ):
     "In the main thread, wait until no task runs on `model`; Ctrl-C stops it"
-    if model in RUNNING: RUNNING[model].hold()
+    if task := RUNNING.get(model): task.hold()
 
 
 def notify(words:str,  # what to say
