@@ -42,7 +42,9 @@ class Mixed:
         self.loader, self.transform, self.prob, self.num_classes, self.seed = loader, transform, prob, num_classes, seed
         self.dataset, self.batch_size = getattr(loader, 'dataset', None), getattr(loader, 'batch_size', None)
 
-    def over(self, loader): return Mixed(loader, self.transform, self.prob, self.num_classes, self.seed)
+    def over(self, loader):
+        "The same blending of another loader, such as the share of one process"
+        return Mixed(loader, self.transform, self.prob, self.num_classes, self.seed)
     def __len__(self): return len(self.loader)
     def __repr__(self): return f"Mixed({type(self.transform).__name__} of {type(self.loader).__name__}, prob {self.prob:g}, {self.num_classes} classes)"
 
