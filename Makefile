@@ -24,7 +24,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 	@touch $@
 
 demo: $(VENV)/run.stamp  ## install, sweep a small CNN on handwritten digits, show the rate and train with it
-	$(BIN)/python -m lrfinder_nb.demo
+	$(BIN)/python -m lrfinder_nb.project.demo
 
 lab: $(VENV)/dev.stamp  ## open the quickstart notebook in JupyterLab
 	$(RUN) jupyter lab nbs/tutorials/quickstart.ipynb

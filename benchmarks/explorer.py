@@ -20,11 +20,11 @@ sys.path.insert(0, str(HOME.parent/'tests'/'browser'))
 from lab import Notebook, Panel, browsing, fresh_page, serving
 from overhead import processor
 
-from lrfinder_nb.curve import LossCurve, save_curve
-from lrfinder_nb.explorer import LRExplorer
+from lrfinder_nb.core.curve import LossCurve, save_curve
+from lrfinder_nb.show.explorer import LRExplorer
 
 POINTS, MOVES, PRESSES, DRAGS = 1000, 60, 40, 5
-CELL = "from lrfinder_nb.curve import load_curve\nfrom lrfinder_nb.explorer import LRExplorer\nexplorer = LRExplorer({})\nexplorer"
+CELL = "from lrfinder_nb.core.curve import load_curve\nfrom lrfinder_nb.show.explorer import LRExplorer\nexplorer = LRExplorer({})\nexplorer"
 CLOCK = "() => { for (const e of ['keydown', 'pointermove']) addEventListener(e, () => window.touched = performance.now(), true) }"
 
 

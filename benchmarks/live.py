@@ -12,7 +12,7 @@ SETUP = '''
 import json, time, torch
 from torch import nn
 from lrfinder_nb import LRFinder, SmallCNN, digits, set_seed
-from lrfinder_nb.live import Live
+from lrfinder_nb.show.live import Live
 torch.set_num_threads(1)
 spent = [0.]
 

@@ -17,10 +17,10 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from lrfinder_nb import LRFinder
-from lrfinder_nb.curve import LossCurve
-from lrfinder_nb.models import SmallCNN
-from lrfinder_nb.state import preserved
-from lrfinder_nb.suggest import RULES, analyse, interval
+from lrfinder_nb.core.curve import LossCurve
+from lrfinder_nb.project.models import SmallCNN
+from lrfinder_nb.engine.state import preserved
+from lrfinder_nb.core.suggest import RULES, analyse, interval
 
 clock, loss_fn = time.process_time, nn.functional.cross_entropy
 RATES, NEVER = dict(start_lr=1e-9, end_lr=1e-8), 1e9    # so low that nothing diverges; a finite threshold, so that every step is tested

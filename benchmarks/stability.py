@@ -12,7 +12,7 @@ from quality import RESULTS, TASKS
 from torch import nn
 
 from lrfinder_nb import LRFinder, repeat, set_seed
-from lrfinder_nb.data import digits
+from lrfinder_nb.project.data import digits
 
 FIVE = ('CNN, AdamW', 'CNN, AdamW, batches of 16', 'MLP, SGD', 'LSTM, Adam', 'MLP, RMSprop')
 CALLS, RUNS, LOSS = 10, 5, nn.CrossEntropyLoss()

@@ -32,7 +32,7 @@ python -m build --wheel --outdir "$work/dist" >"$work/build.log" 2>&1 || { tail 
 pip install --disable-pip-version-check -q --no-deps --target "$work/site" "$work"/dist/*.whl
 (cd "$work" && PYTHONPATH="$work/site" python - "$work" <<'PY'
 import sys
-import lrfinder_nb, lrfinder_nb.suggest
+import lrfinder_nb, lrfinder_nb.core.suggest
 assert lrfinder_nb.__file__.startswith(sys.argv[1]), lrfinder_nb.__file__
 assert 'torch' not in sys.modules
 assert len(lrfinder_nb.digits()[0].dataset) == 1438      # the data is in the wheel

@@ -44,10 +44,10 @@ def tryit(built):
 
 def frames():
     "(data of the tool, its HTML): every answer is the library's own"
-    from lrfinder_nb.curve import load_curve
-    from lrfinder_nb.suggest import RULES, analyse
-    from lrfinder_nb.svg import GREY, HEIGHT, BOTTOM, TOP, path_data, axes_layer, curve_svg, frame_of, picture, raw_layer
-    from lrfinder_nb.plot import BLUE, ORANGE
+    from lrfinder_nb.core.curve import load_curve
+    from lrfinder_nb.core.suggest import RULES, analyse
+    from lrfinder_nb.show.svg import GREY, HEIGHT, BOTTOM, TOP, path_data, axes_layer, curve_svg, frame_of, picture, raw_layer
+    from lrfinder_nb.show.plot import BLUE, ORANGE
     curve = load_curve(SWEEP)
     default = analyse(curve, diverge_threshold=4)
     betas = sorted({*BETAS, default.beta})
@@ -157,8 +157,8 @@ def social(path):
     stamp = path.parent.parent/'social.stamp'
     if path.exists() and stamp.exists() and stamp.read_text() == key(SWEEP, Path(__file__)): return
     from matplotlib.figure import Figure
-    from lrfinder_nb.curve import load_curve
-    from lrfinder_nb.plot import plot_curve
+    from lrfinder_nb.core.curve import load_curve
+    from lrfinder_nb.show.plot import plot_curve
     from bridge import settings
     fig = Figure(figsize=(12, 6.3), dpi=100, facecolor='white')
     fig.text(.06, .84, settings()['title'], fontsize=46, weight='bold', color='#1f2d3d')

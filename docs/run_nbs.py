@@ -1,7 +1,7 @@
 """Execute notebooks in place and store their outputs; `--check` says which stored outputs are not those of the source.
 
     python docs/run_nbs.py                  every notebook of nbs/
-    python docs/run_nbs.py nbs/00_curve.ipynb
+    python docs/run_nbs.py nbs/core/02_curve.ipynb
     python docs/run_nbs.py --check
 """
 import hashlib

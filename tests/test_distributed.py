@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrfinder_nb.finder import LRFinder
-from lrfinder_nb.mixup import mixup
-from lrfinder_nb.state import set_seed
-from lrfinder_nb.train import fit_one_cycle
+from lrfinder_nb.engine.finder import LRFinder
+from lrfinder_nb.train.mixup import mixup
+from lrfinder_nb.engine.state import set_seed
+from lrfinder_nb.train.one_cycle import fit_one_cycle
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason='needs gloo')
 torch.set_num_threads(1)

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, Phase, example, given, settings, strategies 
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrfinder_nb.curve import ENDS, LossCurve, load_curve, save_curve
-from lrfinder_nb.diagnose import diagnose
-from lrfinder_nb.finder import LRFinder
-from lrfinder_nb.plot import plot_curve
-from lrfinder_nb.schedule import sweep_lrs
-from lrfinder_nb.step import to_device
-from lrfinder_nb.suggest import RULES, NoSuggestion, Suggestion, analyse
+from lrfinder_nb.core.curve import ENDS, LossCurve, load_curve, save_curve
+from lrfinder_nb.core.diagnose import diagnose
+from lrfinder_nb.engine.finder import LRFinder
+from lrfinder_nb.show.plot import plot_curve
+from lrfinder_nb.core.schedule import sweep_lrs
+from lrfinder_nb.engine.step import to_device
+from lrfinder_nb.core.suggest import RULES, NoSuggestion, Suggestion, analyse
 
 torch.set_num_threads(1)
 posix = pytest.mark.skipif(os.name != 'posix', reason='needs POSIX signals and permissions')
@@ -309,7 +309,7 @@ def test_curve_before_any_sweep(pair):
 
 CHILD = '''
 import json, os, signal, sys, threading, time, torch
-from lrfinder_nb.finder import LRFinder
+from lrfinder_nb.engine.finder import LRFinder
 torch.set_num_threads(1)
 model = torch.nn.Sequential(torch.nn.Linear(8, 2000), torch.nn.Linear(2000, 1000), torch.nn.Linear(1000, 3))
 opt = torch.optim.SGD(model.parameters(), .1, momentum=.9)
@@ -658,7 +658,7 @@ def test_extreme_rates(ends):
 
 # Imports
 
-@pytest.mark.parametrize('modules', ['curve', 'suggest, lrfinder_nb.diagnose, lrfinder_nb.schedule'])
+@pytest.mark.parametrize('modules', ["core.curve", "core.suggest, lrfinder_nb.core.diagnose, lrfinder_nb.core.schedule"])
 def test_pure_modules_load_nothing_heavy(modules):
     script = f"import json, sys, lrfinder_nb.{modules}; print(json.dumps([m for m in ('torch', 'torchvision', 'matplotlib', 'ipywidgets', 'IPython', 'fastprogress', 'yaml') if m in sys.modules]))"
     assert finished(child(script)) == []
@@ -670,5 +670,5 @@ def test_the_package_loads_nothing():
 
 
 def test_the_finder_loads_no_pictures():
-    script = "import json, sys, lrfinder_nb.finder; print(json.dumps([m for m in ('matplotlib', 'ipywidgets', 'IPython', 'torchvision') if m in sys.modules]))"
+    script = "import json, sys, lrfinder_nb.engine.finder; print(json.dumps([m for m in ('matplotlib', 'ipywidgets', 'IPython', 'torchvision') if m in sys.modules]))"
     assert finished(child(script)) == []

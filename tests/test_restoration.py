@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 from torchvision.models import mobilenet_v3_small, resnet18
 
-from lrfinder_nb.finder import LRFinder
-from lrfinder_nb.schedule import sweep_lrs
-from lrfinder_nb.step import TrainStep
-from lrfinder_nb.sweep import sweep
+from lrfinder_nb.engine.finder import LRFinder
+from lrfinder_nb.core.schedule import sweep_lrs
+from lrfinder_nb.engine.step import TrainStep
+from lrfinder_nb.engine.sweep import sweep
 
 torch.set_num_threads(1)
 SWEEP = dict(start_lr=1e-5, end_lr=1., num_iter=12, diverge_threshold=math.inf, progress=False)

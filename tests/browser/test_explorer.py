@@ -2,9 +2,9 @@
 import pytest
 from lab import Notebook, Panel, fresh_page, said
 
-from lrfinder_nb.suggest import RULES, analyse
+from lrfinder_nb.core.suggest import RULES, analyse
 
-FIRST = "from lrfinder_nb.curve import load_curve\nfrom lrfinder_nb.explorer import LRExplorer\nfirst = LRExplorer(load_curve('curve.json'))\nfirst"
+FIRST = "from lrfinder_nb.core.curve import load_curve\nfrom lrfinder_nb.show.explorer import LRExplorer\nfirst = LRExplorer(load_curve('curve.json'))\nfirst"
 SECOND = "second = LRExplorer(load_curve('curve.json'))\nsecond"
 SLIDERS = dict(beta=(-80, 'minimum', 3), skip_start=(100, 'valley', 3), skip_end=(90, 'minimum', 3), diverge_threshold=(-95, 'valley', 2))    # how far to drag, under which rule, and rates to see on the way
 CONTRAST = """e => { const rgb = c => { const [r, g, b, a = 1] = c.match(/[\\d.]+/g).map(Number); return {c: [r, g, b], a} };

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from lab import fresh_page
 
-from lrfinder_nb.consensus import Consensus
-from lrfinder_nb.curve import LossCurve
-from lrfinder_nb.suggest import analyse
-from lrfinder_nb.svg import curve_svg, frame_of, live_svg, runs_svg
+from lrfinder_nb.core.consensus import Consensus
+from lrfinder_nb.core.curve import LossCurve
+from lrfinder_nb.core.suggest import analyse
+from lrfinder_nb.show.svg import curve_svg, frame_of, live_svg, runs_svg
 
 TEXTS = """() => { const out = document.querySelector('svg').getBoundingClientRect();
   return [...document.querySelectorAll('text')].map(t => { const r = t.getBoundingClientRect(); return [t.textContent, r.left - out.left, r.top - out.top, r.right - out.left, r.bottom - out.top, out.width, out.height] }) }"""

@@ -6,7 +6,7 @@ import pytest
 from lab import Notebook, Panel, fresh_page, said
 from nbconvert import HTMLExporter
 
-CELL = "from lrfinder_nb.curve import load_curve\nfrom lrfinder_nb.explorer import LRExplorer\nexplorer = LRExplorer(load_curve('curve.json'))\nexplorer"
+CELL = "from lrfinder_nb.core.curve import load_curve\nfrom lrfinder_nb.show.explorer import LRExplorer\nexplorer = LRExplorer(load_curve('curve.json'))\nexplorer"
 
 
 @pytest.fixture(scope='module')
