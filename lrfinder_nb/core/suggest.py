@@ -16,7 +16,9 @@ from functools import cached_property
 
 import numpy as np
 
-from .curve import LossCurve, Trend, ceiling, check_threshold, decades, start_level, trend, trend_values
+from .checks import check_threshold
+from .curve import LossCurve
+from .trend import Trend, ceiling, decades, start_level, trend, trend_values
 
 # %% ../../nbs/core/06_suggest.ipynb #9b4c9a28
 class NoSuggestion(ValueError):

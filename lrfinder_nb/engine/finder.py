@@ -17,10 +17,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .background import Background, hold
-from ..core.curve import LossCurve, check_threshold, load_curve, save_curve, sparkline
+from ..core.checks import check_threshold
+from ..core.curve import LossCurve, load_curve, save_curve, sparkline
 from ..core.diagnose import diagnose
 from .parallel import first, join, ranks, shared, wrapped
-from ..core.schedule import check_count, sweep_lrs
+from ..core.checks import check_count
+from ..core.schedule import sweep_lrs
 from .state import preserved, set_seed
 from .step import TrainStep
 from ..core.suggest import Analysis, Suggestion, analyse

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from ..core.schedule import check_count
+from ..core.checks import check_count
 
 # %% ../../nbs/project/00_data.ipynb #129a9f51
 def digits_arrays() -> tuple:

@@ -18,7 +18,8 @@ try: import ipywidgets as W
 except ImportError: raise ImportError("the explorer needs ipywidgets, which is not installed: pip install ipywidgets, or draw with plot()") from None
 
 from ..core.consensus import Consensus, diagnose_runs, named
-from ..core.curve import LossCurve, beta_digits
+from ..core.curve import LossCurve
+from ..core.trend import beta_digits
 from ..core.diagnose import diagnose
 from ..core.suggest import RULES, NoSuggestion, analyse
 from .svg import INK, as_img, curve_svg, frame_of, raw_layer, runs_svg

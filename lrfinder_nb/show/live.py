@@ -15,11 +15,12 @@ import numpy as np
 from fastprogress.core import html_progress_bar_styles
 from fastprogress.fastprogress import NBProgressBar
 
-from ..core.curve import HUGE, LossCurve, default_beta
+from ..core.curve import HUGE, LossCurve
+from ..core.trend import default_beta
 from .explorer import LRExplorer, Twinned
 from ..core.suggest import analyse
 from .svg import frame_of, live_svg, training_svg
-from ..engine.sweep import DivergenceWatch
+from ..core.divergence import DivergenceWatch
 
 # %% ../../nbs/show/03_live.ipynb #e152aac7
 def so_far(rows,  # (rate, loss) of each step so far

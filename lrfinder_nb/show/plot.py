@@ -12,7 +12,8 @@ from contextlib import suppress
 import numpy as np
 
 from ..core.consensus import named
-from ..core.curve import HUGE, LossCurve, ema, start_level
+from ..core.curve import HUGE, LossCurve
+from ..core.trend import ema, start_level
 from ..core.suggest import analyse
 
 # %% ../../nbs/show/00_plot.ipynb #82a9ec54

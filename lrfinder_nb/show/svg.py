@@ -14,7 +14,8 @@ from html import escape
 
 import numpy as np
 
-from ..core.curve import HUGE, LossCurve, ema
+from ..core.curve import HUGE, LossCurve
+from ..core.trend import ema
 from .plot import BLUE, COLOURS, GREY, ORANGE, loss_window
 from ..core.suggest import Analysis, rule_rates
 

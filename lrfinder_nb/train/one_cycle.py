@@ -21,9 +21,9 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ..engine.background import hold
-from ..core.curve import read_file, read_number, to_json, write_file
+from ..core.files import read_file, read_number, to_json, write_file
 from ..engine.parallel import first, gathered, join, rank, ranks, sampler_of, set_epoch, shared, wrapped
-from ..core.schedule import check_count, check_rate
+from ..core.checks import check_count, check_rate
 from ..engine.state import generator_state, generators, set_generator_state, snapshot
 from ..engine.step import TARGETS, TrainStep, amp_dtype, device_of
 from ..engine.sweep import NO_VALIDATION, check_loader, check_valid, group_ratios
