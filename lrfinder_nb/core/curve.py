@@ -41,6 +41,7 @@ class LossCurve:
     step_mode: str = 'exp'  # how the rates were spaced: 'exp' or 'linear'
     diverge_threshold: float = 4.  # times the smallest loss at which the sweep itself would stop, above 1
     ran_on: dict = field(default_factory=dict)  # what the sweep ran on: names and plain numbers
+    coarse: 'LossCurve|None' = None  # the quick pass that found the range of this sweep, where there was one
 
     def __post_init__(self):
         put = lambda k, v: object.__setattr__(self, k, v)
@@ -52,17 +53,20 @@ class LossCurve:
     def __eq__(self, o): return isinstance(o, LossCurve) and _values(self) == _values(o)
     def __hash__(self): return hash((self.lrs.tobytes(), self.losses.tobytes(), self.ended))
     def __repr__(self): return f"LossCurve({len(self)} points, {self.lrs[0]:.3g} to {self.lrs[-1]:.3g}, {self.ended}, {sparkline(self.losses)})"
-    def __reduce__(self): return LossCurve, (self.lrs, self.losses, self.ended, self.step_mode, self.diverge_threshold, dict(self.ran_on))
+    def __reduce__(self): return LossCurve, (self.lrs, self.losses, self.ended, self.step_mode, self.diverge_threshold, dict(self.ran_on), self.coarse)
 
 # %% ../../nbs/core/02_curve.ipynb #cae4b541
 def _values(c):
     "What two equal curves share"
-    return c.lrs.tobytes(), c.losses.tobytes(), c.ended, c.step_mode, c.diverge_threshold, dict(c.ran_on)
+    own = c.lrs.tobytes(), c.losses.tobytes(), c.ended, c.step_mode, c.diverge_threshold, dict(c.ran_on)
+    return *own, c.coarse and _values(c.coarse)
 
 
 def _check(c):
     "Refuse a record that cannot come from a sweep"
     if len(c.lrs) != len(c.losses): raise ValueError(f"lrs and losses must have one length, got {len(c.lrs)} and {len(c.losses)}; pass one loss per rate")
+    if not isinstance(c.coarse, (LossCurve, type(None))):
+        raise TypeError(f"coarse must be a LossCurve or None, got {type(c.coarse).__name__}; pass the curve of the quick pass")
     if not len(c.lrs): raise ValueError("a curve needs at least one point, got 0; run the sweep for at least one step")
     if not (np.isfinite(c.lrs).all() and (c.lrs > 0).all() and (np.diff(c.lrs) > 0).all()):
         raise ValueError(f"lrs must be finite, positive and increasing, got {np.array2string(c.lrs, threshold=6, precision=3)}; sort them and drop repeats")
@@ -92,9 +96,14 @@ def save_curve(curve:LossCurve,  # what to save
                path,  # file to write; an existing one is replaced
               ) -> Path:
     "Write `curve` to `path` as JSON, all or nothing; `OSError` where that cannot be done"
-    body = dict(schema=SCHEMA, version=VERSION, ended=curve.ended, step_mode=curve.step_mode, diverge_threshold=curve.diverge_threshold,
-                ran_on=dict(curve.ran_on), lrs=curve.lrs.tolist(), losses=curve.losses.tolist())
-    return write_file(path, 'the curve', lambda f: f.write(to_json(body)))
+    return write_file(path, 'the curve', lambda f: f.write(to_json(dict(schema=SCHEMA, version=VERSION, **_body(curve)))))
+
+
+def _body(c):
+    "The contents of a curve as names, lists and plain numbers"
+    own = dict(ended=c.ended, step_mode=c.step_mode, diverge_threshold=c.diverge_threshold, ran_on=dict(c.ran_on))
+    losses = dict(lrs=c.lrs.tolist(), losses=c.losses.tolist())
+    return {**own, **losses, 'coarse': _body(c.coarse)} if c.coarse else {**own, **losses}
 
 # %% ../../nbs/core/02_curve.ipynb #4a50bb49
 def _parse(text):
@@ -102,10 +111,17 @@ def _parse(text):
     d = json.loads(text)
     if not isinstance(d, dict) or d.get('schema') != SCHEMA: raise ValueError(f"it does not say schema {SCHEMA!r}")
     if d.get('version') != VERSION or isinstance(d['version'], bool): raise ValueError(f"it has version {d.get('version')!r:.40} and this library reads {VERSION}")
+    return _made(d)
+
+
+def _made(d, depth=0):
+    "The curve whose contents `d` holds"
     for k, t in dict(lrs=list, losses=list, ended=str, step_mode=str, ran_on=dict).items():
         if not isinstance(d.get(k), t): raise ValueError(f"{k} is missing or no {t.__name__}")
+    if not isinstance(d.get('coarse'), (dict, type(None))) or d.get('coarse') and depth: raise ValueError('coarse is no curve')
+    coarse = _made(d['coarse'], depth + 1) if d.get('coarse') else None
     return LossCurve([read_number(x, 'lrs') for x in d['lrs']], [read_number(x, 'losses') for x in d['losses']], d['ended'], d['step_mode'],
-                     read_number(d.get('diverge_threshold'), 'diverge_threshold'), d['ran_on'])
+                     read_number(d.get('diverge_threshold'), 'diverge_threshold'), d['ran_on'], coarse)
 
 # %% ../../nbs/core/02_curve.ipynb #844f8d63
 def load_curve(path,  # file that `save_curve` wrote
