@@ -22,7 +22,7 @@ setup(
     license=licenses[cfg['license']],
     keywords=cfg['keywords'].split(),
     url=cfg['git_url'],
-    packages=find_packages(include=[cfg['lib_name']]),
+    packages=find_packages(include=[cfg['lib_name'], f"{cfg['lib_name']}.*"]),
     include_package_data=True,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),

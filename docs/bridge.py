@@ -32,9 +32,9 @@ def settings(root=ROOT):
 
 
 def page(path):
-    "Name of the page of the notebook at `path`, relative to nbs: modules lie in api/ and lose their number"
+    "Name of the page of the notebook at `path`, relative to nbs: modules lie in the folders of api/ and lose their number"
     stem = re.sub(r'^\d+_', '', path.stem)
-    return (Path('api')/stem if stem != path.stem else path.with_suffix('')).as_posix()
+    return (Path('api')/path.parent/stem if stem != path.stem else path.with_suffix('')).as_posix()
 
 
 def split(cell):
@@ -375,8 +375,8 @@ class Site:
         for mod, path in self.modules.items():
             title, about = Notebook(path, self.notebooks[path], self).title()
             rows = [f"| {{py:obj}}`{n} <{self.code.refs[n]}>` | {docs[mod, n].replace('|', chr(92) + '|')} |" for n in sorted(self.code.public) if mod in self.code.home.get(n, []) and n in self.code.refs]
-            out.append(f'## {{doc}}`{title} </api/{mod}>`\n\n{about}\n' + ('\n| name | what it is |\n|---|---|\n' + '\n'.join(rows) + '\n' if rows else ''))
-        return '\n'.join(out) + '\n```{toctree}\n:hidden:\n\n' + '\n'.join(self.modules) + '\n```\n'
+            out.append(f'## {{doc}}`{title} </{page(path)}>`\n\n{about}\n' + ('\n| name | what it is |\n|---|---|\n' + '\n'.join(rows) + '\n' if rows else ''))
+        return '\n'.join(out) + '\n```{toctree}\n:hidden:\n\n' + '\n'.join('/' + page(path) for path in self.modules.values()) + '\n```\n'
 
 
 def public_names(path):

@@ -33,7 +33,11 @@ pip install --disable-pip-version-check -q --no-deps --target "$work/site" "$wor
 (cd "$work" && PYTHONPATH="$work/site" python - "$work" <<'PY'
 import sys
 import lrfinder_nb, lrfinder_nb.core.suggest
-assert lrfinder_nb.__file__.startswith(sys.argv[1]), lrfinder_nb.__file__
+from pathlib import Path
+home, tree = Path(lrfinder_nb.__file__).parent, Path(sys.argv[1])/'lrfinder_nb'
+assert home.is_relative_to(sys.argv[1]), home
+there = lambda folder: {str(p.relative_to(folder)) for p in folder.rglob('*') if p.suffix in ('.py', '.npz', '.typed')}
+assert there(home) == there(tree), there(home) ^ there(tree)      # every folder and the data are in the wheel
 assert 'torch' not in sys.modules
 assert len(lrfinder_nb.digits()[0].dataset) == 1438      # the data is in the wheel
 for name in lrfinder_nb.__all__: getattr(lrfinder_nb, name)

@@ -33,7 +33,7 @@ def key(*paths): return hashlib.sha256(b''.join(p.read_bytes() for p in paths)).
 
 def tryit(built):
     "HTML of the tool; its frames go to try.js. They are made again when the library or the sweep changes"
-    made, stamp = built/'try.js', key(SWEEP, Path(__file__), *sorted((ROOT/'lrfinder_nb').glob('*.py')))
+    made, stamp = built/'try.js', key(SWEEP, Path(__file__), *sorted((ROOT/'lrfinder_nb').rglob('*.py')))
     html = built.parent/'try.html'
     if not (made.exists() and html.exists() and made.read_text().startswith(f'// {stamp}')):
         data, text = frames()

@@ -167,7 +167,7 @@ def test_api(html):
     from sphinx.util.inventory import InventoryFile
     with open(html/'objects.inv', 'rb') as f: inv = InventoryFile.load(f, '', lambda base, uri: uri)
     entries = {name: item for kind in inv if kind.startswith('py:') for name, item in inv[kind].items()}
-    pages = {p: p.read_text() for p in (html/'api').glob('*.html')}
+    pages = {p: p.read_text() for p in (html/'api').rglob('*.html')}
     for name in lrfinder_nb.__all__:
         if name == '__version__': continue
         assert f'lrfinder_nb.{name}' in entries, name
