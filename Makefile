@@ -34,6 +34,7 @@ nbs: $(VENV)/dev.stamp  ## export the notebooks, run them all, store outputs and
 	$(RUN) python docs/run_nbs.py
 	$(RUN) nbdev_clean
 	$(RUN) python docs/readme.py
+	$(RUN) python docs/layers.py
 
 docs: $(VENV)/dev.stamp  ## build the site from the notebooks, with warnings as errors
 	@mkdir -p _docs/src

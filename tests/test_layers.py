@@ -1,56 +1,93 @@
-"""A module imports from lower layers only"""
-import ast
+"""The folders are layers: an import points along the arrows of this table only"""
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import lrfinder_nb
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT/'docs'))
+from layers import arrows, drawn, modules, outside  # noqa: E402
 
-HOME = Path(lrfinder_nb.__file__).parent
-CORE = {'curve', 'suggest', 'diagnose', 'consensus', 'scaling', 'schedule'}
 MAY = {
-    'curve': set(), 'suggest': {'curve'}, 'diagnose': {'curve', 'suggest'}, 'consensus': {'curve', 'suggest', 'diagnose'}, 'scaling': set(), 'schedule': set(), 'plot': CORE, 'svg': CORE | {'plot'}, 'state': set(), 'step': set(),
-    'sweep': {'curve', 'schedule', 'step', 'parallel'}, 'background': set(), 'parallel': set(), 'finder': CORE | {'state', 'step', 'sweep', 'background', 'parallel'}, 'explorer': CORE | {'plot', 'svg'}, 'repeat': CORE | {'state', 'finder'}, 'mixup': set(), 'train': {'curve', 'schedule', 'state', 'step', 'sweep', 'background', 'parallel'}, 'live': CORE | {'svg', 'explorer', 'sweep'}, 'data': {'schedule'}, 'models': set(),
-    'demo': CORE | {'plot', 'state', 'step', 'sweep', 'finder', 'data', 'models', 'background'},
+    'core': set(),
+    'show': {'core'},
+    'engine': {'core'},
+    'train': {'core', 'engine'},
+    'project': {'core', 'show', 'engine', 'train'},
+    'adapters': {'core', 'engine'},
 }
-UPWARD = {('finder', 'plot'), ('finder', 'explorer'), ('finder', 'live'), ('repeat', 'plot'), ('repeat', 'explorer'), ('train', 'plot'), ('train', 'live'), ('finder', 'train'), ('repeat', 'train')}      # inside methods
+UPWARD = {      # inside methods: what users hold draws and trains, and a script loads no pictures and no widgets
+    ('engine.finder', 'show.plot'), ('engine.finder', 'show.explorer'), ('engine.finder', 'show.live'),
+    ('engine.finder', 'train.one_cycle'),
+    ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'), ('engine.repeat', 'train.one_cycle'),
+    ('train.one_cycle', 'show.plot'), ('train.one_cycle', 'show.live'),
+}
+FOUND = modules()
 
 
-def imported(path):
-    "(modules of this package, others) that the code at `path` imports anywhere"
-    inner, outer = set(), set()
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        if isinstance(node, ast.Import): outer |= {a.name.split('.')[0] for a in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            name = node.module or ''
-            if node.level or name.startswith('lrfinder_nb'): inner.add(name.removeprefix('lrfinder_nb.'))
-            else: outer.add(name.split('.')[0])
-    return inner, outer
+def against(found):
+    "Arrows that the table does not allow"
+    return {(a, b) for a, b in found if b.split('.')[0] not in MAY[a.split('.')[0]]}
 
 
-def test_every_module_is_known(): assert {p.stem for p in HOME.glob('[a-z]*.py')} == set(MAY)
+def fresh(code):
+    "What a new interpreter prints that runs `code`"
+    return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
 
 
-@pytest.mark.parametrize('module', MAY)
-def test_imports_point_down(module):
-    inner, outer = imported(HOME/f'{module}.py')
-    assert inner - {b for a, b in UPWARD if a == module} <= MAY[module]
-    if module in CORE: assert not outer & {'torch', 'torchvision', 'matplotlib', 'ipywidgets', 'IPython', 'fastprogress', 'fastcore'}
-    assert 'fastcore' not in outer and 'nbdev' not in outer       # tools of development, not of users
+def test_every_folder_is_known():
+    assert {name.split('.')[0] for name in FOUND} <= set(MAY)
+    assert {p.name for p in (ROOT/'nbs').iterdir() if p.is_dir() and list(p.glob('[0-9]*.ipynb'))} <= set(MAY)
 
 
-@pytest.mark.parametrize('first', ['import lrfinder_nb.plot', 'from lrfinder_nb import LRFinder', 'import lrfinder_nb.diagnose, lrfinder_nb.consensus'])
+def test_imports_point_down(): assert not against(arrows(FOUND))
+
+
+def test_what_reaches_up_is_listed(): assert against(arrows(FOUND, inside=True)) == UPWARD
+
+
+@pytest.mark.parametrize('folder', MAY)
+def test_no_tool_of_development_is_needed(folder): assert not outside(FOUND, folder) & {'fastcore', 'nbdev', 'execnb'}
+
+
+def test_core_needs_numpy_alone():
+    assert outside(FOUND, 'core') == {'numpy'}
+    names = ', '.join(f'lrfinder_nb.{name}' for name in FOUND if name.startswith('core.'))
+    loaded = fresh(f'import sys, {names}; print(*sys.modules)').split()
+    assert not {'torch', 'torchvision', 'matplotlib', 'ipywidgets', 'IPython'} & set(loaded)
+
+
+@pytest.mark.parametrize('planted, fault', [
+    ('from ..engine.finder import LRFinder', ('core.curve', 'engine.finder')),
+    ('from lrfinder_nb.show import plot', ('core.curve', 'show')),
+    ('import lrfinder_nb.show.plot', ('core.curve', 'show.plot')),
+    ('from .. import LRFinder', ('core.curve', ''))])
+def test_a_forbidden_arrow_is_seen(tmp_path, planted, fault):
+    (tmp_path/'lrfinder_nb/core').mkdir(parents=True)
+    (tmp_path/'lrfinder_nb/core/curve.py').write_text(planted)
+    assert against(arrows(modules(tmp_path/'lrfinder_nb'))) == {fault}
+
+
+def test_the_table_of_folders_in_contributing_is_that_of_the_code():
+    assert drawn() == (ROOT/'CONTRIBUTING.md').read_text(encoding='utf-8'), 'run python docs/layers.py'
+
+
+# Names and what they load
+
+@pytest.mark.parametrize('first', [
+    'import lrfinder_nb.show.plot', 'from lrfinder_nb import LRFinder', 'import lrfinder_nb.core.diagnose, lrfinder_nb.core.consensus'])
 def test_a_module_does_not_hide_its_function(first):
-    code = f'{first}; from lrfinder_nb import diagnose, consensus; import lrfinder_nb; assert callable(diagnose) and callable(lrfinder_nb.consensus)'
-    subprocess.run([sys.executable, '-c', code], check=True)
+    fresh(f'{first}; from lrfinder_nb import diagnose, consensus; import lrfinder_nb; '
+          'assert callable(diagnose) and callable(lrfinder_nb.consensus)')
 
 
 def test_the_explorer_needs_no_torch():
-    subprocess.run([sys.executable, '-c', 'import sys, lrfinder_nb.explorer; assert not {"torch", "matplotlib"} & sys.modules.keys()'], check=True)
+    fresh('import sys, lrfinder_nb.show.explorer; assert not {"torch", "matplotlib"} & sys.modules.keys()')
 
 
 def test_without_ipywidgets_there_is_a_sentence():
-    code = 'import sys; sys.modules["ipywidgets"] = None\ntry: from lrfinder_nb import LRExplorer\nexcept ImportError as e: print(e)'
-    assert 'the explorer needs ipywidgets, which is not installed: pip install ipywidgets' in subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
+    said = fresh('import sys; sys.modules["ipywidgets"] = None\n'
+                 'try: from lrfinder_nb import LRExplorer\n'
+                 'except ImportError as e: print(e)')
+    assert 'the explorer needs ipywidgets, which is not installed: pip install ipywidgets' in said
