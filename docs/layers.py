@@ -10,6 +10,7 @@ import sys
 from run_nbs import ROOT
 
 PACKAGE, PAGE = ROOT/'lrfinder_nb', ROOT/'CONTRIBUTING.md'
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 FOLDERS = ('core', 'show', 'engine', 'train', 'project', 'adapters')
 MARKED = re.compile(r'(<!-- folders: written by docs/layers.py -->\n).*?(<!-- end of folders -->)', re.S)
 
@@ -21,7 +22,7 @@ def imported(node, parts, inside=False):
         elif isinstance(child, ast.ImportFrom):
             home = parts[:len(parts) - child.level] if child.level else ()
             yield (*home, *(child.module.split('.') if child.module else ())), inside
-        yield from imported(child, parts, inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+        yield from imported(child, parts, inside or isinstance(child, FUNCTIONS))
 
 
 def modules(package=PACKAGE):
@@ -36,7 +37,8 @@ def modules(package=PACKAGE):
 
 def arrows(found, inside=False):
     "{(module, module of another folder)} of the imports at the top of modules, or of those inside functions"
-    own = {(name, '.'.join(path[1:3])) for name, paths in found.items() for path, deep in paths if path[0] == PACKAGE.name and deep == inside}
+    pairs = [(name, path) for name, paths in found.items() for path, deep in paths if deep == inside]
+    own = {(name, '.'.join(path[1:3])) for name, path in pairs if path[0] == PACKAGE.name}
     return {(a, b) for a, b in own if a.split('.')[0] != b.split('.')[0]}
 
 

@@ -1,0 +1,100 @@
+"""The rules of the house for code: lines, functions, modules and cells that a stranger can read
+
+What is still exempt has a line under `per-file-ignores` in pyproject.toml.
+"""
+import ast
+import io
+import json
+import subprocess
+import sys
+import tokenize
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RUFF = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))['tool']['ruff']
+EXEMPT = tuple(RUFF['lint'].get('per-file-ignores', {}))
+LONGEST = RUFF['line-length']
+FOLDERS = ('lrfinder_nb/core', 'lrfinder_nb/show', 'lrfinder_nb/engine', 'lrfinder_nb/train', 'lrfinder_nb/project',
+           'lrfinder_nb/adapters', 'tests', 'benchmarks', 'docs')
+
+
+def own(path):
+    "Whether the rules hold for the file at `path` already"
+    name = path.relative_to(ROOT).as_posix()
+    return path.stem not in ('__init__', '_modidx') and not any(fnmatch(name, pattern) for pattern in EXEMPT)
+
+
+def written(folder): return [p for p in sorted((ROOT/folder).rglob('*.py')) if own(p) and '.ipynb_checkpoints' not in p.parts]
+
+
+def lines(path): return path.read_text(encoding='utf-8').splitlines()
+
+
+def cells(path):
+    "(index, source) of the code cells of the notebook at `path`, shell commands and magics left out"
+    for i, cell in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']):
+        kept = [line for line in ''.join(cell['source']).splitlines() if not line.startswith(('!', '%'))]
+        if cell['cell_type'] == 'code': yield i, '\n'.join(kept)
+
+
+NOTEBOOKS = [p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if own(p) and '.ipynb_checkpoints' not in p.parts]
+
+
+def semicolons(code): return [t for t in tokenize.generate_tokens(io.StringIO(code).readline) if t.string == ';']
+
+
+def functions(code):
+    "(name, number of lines) of the functions in `code`"
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [(n.name, n.end_lineno - n.lineno + 1) for n in ast.walk(ast.parse(code)) if isinstance(n, kinds)]
+
+
+def test_ruff_has_no_complaint():
+    found = subprocess.run([sys.executable, '-m', 'ruff', 'check', '-q', '--output-format', 'concise',
+                            'lrfinder_nb', 'tests', 'benchmarks', 'docs'], capture_output=True, text=True, cwd=ROOT)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_most_lines_are_short(folder):
+    lengths = [len(line) for p in written(folder) for line in lines(p) if line.strip()]
+    if not lengths: pytest.skip(f'{folder} is exempt or empty')
+    assert quantiles(lengths, n=20)[-1] <= 105
+    assert max(lengths) <= LONGEST
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_modules_and_functions_are_short(folder):
+    long = {str(p.relative_to(ROOT)): len(lines(p)) for p in written(folder) if len(lines(p)) > 320}
+    assert folder == 'tests' or not long
+    assert not [(p.name, *f) for p in written(folder) for f in functions('\n'.join(lines(p))) if f[1] > 40]
+
+
+def test_cells_have_one_statement_a_line_and_short_lines():
+    wrong = []
+    for path in NOTEBOOKS:
+        for i, code in cells(path):
+            where = f'{path.relative_to(ROOT).as_posix()}, cell {i}'
+            if semicolons(code): wrong.append(f'{where}: a semicolon')
+            if any(len(line) > LONGEST for line in code.splitlines()): wrong.append(f'{where}: a line too long')
+    assert not wrong, '\n'.join(wrong)
+
+
+def test_the_median_export_cell_is_short():
+    sizes = []
+    for path in NOTEBOOKS:
+        for _, code in cells(path):
+            if not code.startswith('#| export'): continue
+            if all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(code).body): continue
+            sizes.append(len([line for line in code.splitlines() if not line.startswith('#|')]))
+    assert not sizes or median(sizes) <= 10, sorted(sizes)
+
+
+def test_the_rules_can_fail():
+    assert semicolons('a = 1; b = 2') and not semicolons("a = ';'  # x; y")
+    assert functions('def f():\n    pass\n\nclass A:\n    def g(self): pass') == [('f', 2), ('g', 1)]
