@@ -7,6 +7,7 @@ __all__ = ['check_loader', 'check_valid', 'endless', 'group_ratios', 'set_lr', '
 
 # %% ../../nbs/engine/04_sweep.ipynb #fab55493
 import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import islice
@@ -112,12 +113,14 @@ def sweep(step:TrainStep,  # one training step
           diverge_threshold:float=4.,  # stop where the loss exceeds this many times the smallest so far; `math.inf` for never
           accumulation_steps:int=1,  # batches per step
           fetch_every:int|None=None,  # steps between two fetches of losses; None for 1 on the CPU and 10 elsewhere
+          skip:int=0,  # batches to leave out before the first step
          ):
     "Train one step at each rate; yields (lr, loss), returns 'completed', 'diverged', 'non-finite' or 'exhausted'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10
     ratios, watch, world, rates, losses = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), ranks(), [], []
     can_end = _any_rank(not isinstance(train_dl, DataLoader), step.device)
     with closing(endless(train_dl)) as batches:
+        deque(islice(batches, skip), maxlen=0)
         for i, lr in enumerate(map(float, lrs), 1):
             taken = list(islice(batches, accumulation_steps))
             short = len(taken) < accumulation_steps
