@@ -43,11 +43,17 @@ class Growing(Twinned):
     "The points so far, drawn by the clock"
     def __init__(self, lrs, diverge_threshold=4., step_mode='exp'):
         super().__init__()
-        self.lrs, self.step_mode, self.watch = np.asarray(lrs), step_mode, DivergenceWatch(diverge_threshold)
-        self.rows, self.best, self.next, self.drawings = [], (math.nan, math.inf), 0., 0
+        self.step_mode, self.diverge_threshold, self.drawings = step_mode, diverge_threshold, 0
+        self.progress, self.status = W.HTML(), W.HTML()
+        self.begin(lrs, '')
+
+    def begin(self, lrs, words, coarse=None):
+        "A pass over `lrs` begins; `words` say what for, and `coarse` is the quick pass before it"
+        self.lrs, self.said, self.coarse = np.asarray(lrs), words, coarse
+        self.watch = DivergenceWatch(self.diverge_threshold)
+        self.rows, self.best, self.next = [], (math.nan, math.inf), 0.
         self.bar = NBProgressBar(range(len(lrs)), total=len(lrs), display=False)
         self.bar.update(0)
-        self.progress, self.status = W.HTML(), W.HTML()
 
     def point(self, lr, loss):
         "One more step of the sweep"
@@ -72,7 +78,7 @@ class Growing(Twinned):
         label = f'Loss against learning rate so far. {self.words()}'
         self.picture.value = live_svg(a, frame_of([a], (self.lrs[0], self.lrs[-1])), self.best, self.watch.limit, label=label, uid=self.uid)
 
-    def words(self): return so_far(self.rows, len(self.lrs), self.best, self.watch.limit)
+    def words(self): return f'{self.said} {so_far(self.rows, len(self.lrs), self.best, self.watch.limit)}'.strip()
 
 # %% ../../nbs/show/03_live.ipynb #94babaf2
 class Live(Growing):
