@@ -9,7 +9,7 @@ __all__ = ['STUDENT', 'TABLE', 'ALIKE', 'mean_interval', 'Spread', 'outliers', '
 # %% ../../nbs/core/08_consensus.ipynb #b10c40f3
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 
@@ -81,9 +81,17 @@ def outliers(lrs,  # rates of several runs, shape (n,)
     return tuple(np.flatnonzero(off > max(3*1.4826*float(np.median(off)), math.log10(far))).tolist()) if len(x) > 3 else ()
 
 # %% ../../nbs/core/08_consensus.ipynb #f3fbea8f
+def _aligned(curves):
+    "The curves from the largest of their first rates on: second passes begin where their quick passes say"
+    first = max(c.lrs[0] for c in curves)
+    starts = [int(np.searchsorted(c.lrs, first)) for c in curves]
+    return [c if not k or k == len(c) else replace(c, lrs=c.lrs[k:], losses=c.losses[k:]) for c, k in zip(curves, starts)]
+
+
 def pool(curves  # several `LossCurve`s of the same rates, though not all of the same length
         ) -> LossCurve:
     "The median over runs at each rate, up to where half of the runs had diverged"
+    curves = _aligned(curves)
     longest = max(curves, key=len)
     lrs, n = longest.lrs, len(longest)
     if any(not np.array_equal(c.lrs, lrs[:len(c)]) for c in curves): raise ValueError("the runs must visit the same rates, got different ones; sweep with one start_lr, end_lr, num_iter and step_mode")

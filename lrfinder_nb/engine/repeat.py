@@ -17,7 +17,9 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler
 
 from ..core.consensus import Consensus, consensus, diagnose_runs, mean_interval
-from .finder import Bar, LRFinder
+from ..core.coarse import coarse_lrs
+from .finder import LRFinder
+from .progress import Bar
 from .state import preserved, set_seed
 from ..core.suggest import analyse
 
@@ -73,6 +75,12 @@ class _Runs:
         from fastprogress.fastprogress import IN_NOTEBOOK
         self.run, self.runs, self.steps = 0, runs, steps
         self.bar = Bar(runs*steps) if progress and (IN_NOTEBOOK or sys.stdout.isatty()) else None
+
+    def begin(self, lrs, words, coarse=None):
+        "A pass begins; the second one of a run says how long a run is"
+        if coarse is None: return
+        self.steps = len(coarse_lrs()) + len(lrs)
+        if self.bar: self.bar.bar.total = self.runs*self.steps
 
     def point(self, lr, loss):
         if self.bar: self.bar.point(lr, loss, f'run {self.run + 1} of {self.runs}')
