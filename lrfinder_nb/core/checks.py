@@ -13,7 +13,8 @@ from numbers import Real
 def _bounds(above, below, least, most):
     "The allowed range in words: what follows 'must'"
     if above is None and least is None:
-        return 'be a number' if below is None and most is None else f'be at most {most}' if below is None else f'be below {below}'
+        if below is not None: return f'be below {below}'
+        return 'be a number' if most is None else f'be at most {most}'
     start = f'above {above}' if least is None else f'at least {least}'
     if below == math.inf: return f'be finite and {start}'
     if below is None and most is None: return f'be {start}'
@@ -59,7 +60,7 @@ def check_rate(name:str,  # what the rate is called
 def check_count(name:str,  # what is counted
                 n,  # a whole number
                 least:int=1,  # smallest one allowed
-                hint:str='',  # what to pass instead, after the semicolon of the message; empty for a number that is allowed
+                hint:str='',  # what to pass instead, after the semicolon of the message
                ) -> int:
     "`n` as an int; `ValueError` unless it is a whole number from `least`"
     if not isinstance(n, bool) and hasattr(n, '__index__') and int(n) >= least: return int(n)

@@ -17,21 +17,23 @@ from .checks import check_threshold
 from .files import read_file, read_number, to_json, write_file
 
 # %% ../../nbs/core/02_curve.ipynb #68810131
-ENDS = ('completed', 'diverged', 'non-finite', 'stopped', 'exhausted')
-BARS = '▁▂▃▄▅▆▇█'
-HUGE = 1e100  # a loss beyond this counts as not finite: its square would overflow
-
-
 def _frozen(xs, name):
     "`xs` as a read-only float64 vector of its own"
+    hint = 'pass one number per step'
     try: a = np.array(xs, dtype=np.float64)
-    except (TypeError, ValueError): raise TypeError(f"{name} must be a list of numbers, got {xs!r:.80}; pass one number per step") from None
-    if a.ndim != 1: raise ValueError(f"{name} must have one dimension, got shape {a.shape}; pass one number per step")
+    except OverflowError: raise ValueError(f"{name} must fit a float, got {xs!r:.80}; {hint}") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a list of numbers, got {xs!r:.80}; {hint}") from None
+    if a.ndim != 1: raise ValueError(f"{name} must have one dimension, got shape {a.shape}; {hint}")
     a[np.isnan(a)] = np.nan        # one NaN, whatever its bits
     a.flags.writeable = False
     return a
 
-# %% ../../nbs/core/02_curve.ipynb #f11b0de2
+# %% ../../nbs/core/02_curve.ipynb #cae4b541
+ENDS = ('completed', 'diverged', 'non-finite', 'stopped', 'exhausted')
+HUGE = 1e100  # a loss beyond this counts as not finite: its square would overflow
+
+# %% ../../nbs/core/02_curve.ipynb #82da6f9e
 @dataclass(frozen=True, eq=False, repr=False)
 class LossCurve:
     "The raw record of one learning-rate sweep: never smoothed, never trimmed"
@@ -44,51 +46,79 @@ class LossCurve:
     coarse: 'LossCurve|None' = None  # the quick pass that found the range of this sweep, where there was one
 
     def __post_init__(self):
-        put = lambda k, v: object.__setattr__(self, k, v)
-        put('lrs', _frozen(self.lrs, 'lrs')); put('losses', _frozen(self.losses, 'losses'))
-        put('diverge_threshold', check_threshold(self.diverge_threshold)); put('ran_on', MappingProxyType(dict(self.ran_on)))
+        made = dict(lrs=_frozen(self.lrs, 'lrs'), losses=_frozen(self.losses, 'losses'),
+                    diverge_threshold=check_threshold(self.diverge_threshold),
+                    ran_on=MappingProxyType(dict(self.ran_on)))
+        for name, value in made.items(): object.__setattr__(self, name, value)
         _check(self)
 
     def __len__(self): return len(self.lrs)
-    def __eq__(self, o): return isinstance(o, LossCurve) and _values(self) == _values(o)
+    def __eq__(self, other): return isinstance(other, LossCurve) and _values(self) == _values(other)
     def __hash__(self): return hash((self.lrs.tobytes(), self.losses.tobytes(), self.ended))
-    def __repr__(self): return f"LossCurve({len(self)} points, {self.lrs[0]:.3g} to {self.lrs[-1]:.3g}, {self.ended}, {sparkline(self.losses)})"
-    def __reduce__(self): return LossCurve, (self.lrs, self.losses, self.ended, self.step_mode, self.diverge_threshold, dict(self.ran_on), self.coarse)
+    def __repr__(self):
+        rates = f"{self.lrs[0]:.2g} to {self.lrs[-1]:.2g}"
+        return f"LossCurve({len(self)} points, {rates}, {self.ended}, {sparkline(self.losses)})"
+    def __reduce__(self):
+        own = self.lrs, self.losses, self.ended, self.step_mode, self.diverge_threshold
+        return LossCurve, (*own, dict(self.ran_on), self.coarse)
 
-# %% ../../nbs/core/02_curve.ipynb #cae4b541
+# %% ../../nbs/core/02_curve.ipynb #36224f79
 def _values(c):
     "What two equal curves share"
     own = c.lrs.tobytes(), c.losses.tobytes(), c.ended, c.step_mode, c.diverge_threshold, dict(c.ran_on)
     return *own, c.coarse and _values(c.coarse)
 
-
+# %% ../../nbs/core/02_curve.ipynb #276f315e
 def _check(c):
     "Refuse a record that cannot come from a sweep"
-    if len(c.lrs) != len(c.losses): raise ValueError(f"lrs and losses must have one length, got {len(c.lrs)} and {len(c.losses)}; pass one loss per rate")
-    if not isinstance(c.coarse, (LossCurve, type(None))):
-        raise TypeError(f"coarse must be a LossCurve or None, got {type(c.coarse).__name__}; pass the curve of the quick pass")
+    if len(c.lrs) != len(c.losses):
+        raise ValueError(f"lrs and losses must have one length, got {len(c.lrs)} and {len(c.losses)}; "
+                         "pass one loss per rate")
     if not len(c.lrs): raise ValueError("a curve needs at least one point, got 0; run the sweep for at least one step")
     if not (np.isfinite(c.lrs).all() and (c.lrs > 0).all() and (np.diff(c.lrs) > 0).all()):
-        raise ValueError(f"lrs must be finite, positive and increasing, got {np.array2string(c.lrs, threshold=6, precision=3)}; sort them and drop repeats")
-    if c.ended not in ENDS: raise ValueError(f"ended must be one of {', '.join(ENDS)}, got {c.ended!r:.60}; choose one of them")
-    if c.step_mode not in ('exp', 'linear'): raise ValueError(f"step_mode must be 'exp' or 'linear', got {c.step_mode!r:.60}; choose one of them")
-    odd = [k for k, v in c.ran_on.items() if not (isinstance(k, str) and isinstance(v, (str, int, float, type(None))) and (not isinstance(v, float) or math.isfinite(v)))]
-    if odd: raise TypeError(f"ran_on must hold names and finite numbers, got {odd[0]!r}: {c.ran_on[odd[0]]!r:.60}; turn it into text")
+        shown = np.array2string(c.lrs, threshold=6, precision=3)
+        raise ValueError(f"lrs must be finite, positive and increasing, got {shown}; sort them and drop repeats")
+    for name, value, allowed in (('ended', c.ended, ENDS), ('step_mode', c.step_mode, ('exp', 'linear'))):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r:.60}; choose one of them")
+    if not isinstance(c.coarse, (LossCurve, type(None))):
+        raise TypeError(f"coarse must be a LossCurve or None, got {type(c.coarse).__name__}; "
+                        "pass the curve of the quick pass")
+    _check_names(c.ran_on)
 
-# %% ../../nbs/core/02_curve.ipynb #36224f79
-def sparkline(losses,  # losses, shape (n,); clipped at the highest of the first five, so that an explosion does not flatten the rest
+
+def _check_names(ran_on):
+    "Refuse in `ran_on` what JSON cannot hold"
+    for name, value in ran_on.items():
+        fine = isinstance(value, (str, int, type(None))) or isinstance(value, float) and math.isfinite(value)
+        if not (isinstance(name, str) and fine):
+            raise TypeError(f"ran_on must hold names and finite numbers, got {name!r}: {value!r:.60}; "
+                            "turn it into text")
+
+# %% ../../nbs/core/02_curve.ipynb #a693b642
+BARS = '▁▂▃▄▅▆▇█'
+
+# %% ../../nbs/core/02_curve.ipynb #6ee371b3
+def sparkline(losses,  # losses, shape (n,)
               width:int=20,  # most columns
              ) -> str:
     "`losses` as a row of block characters, `×` where not finite"
     y = np.asarray(losses, dtype=np.float64)
     fine = np.abs(y) < HUGE
-    ok = y[fine]
-    if not len(ok): return '×'*min(len(y), width)
-    lo, hi = ok.min(), max(ok[:5].max(), ok.min())
-    means = [p.mean() for p in np.array_split(np.where(fine, np.minimum(y, hi), np.nan), min(len(y), width))]
-    return ''.join('×' if np.isnan(m) else BARS[round(7*float(m - lo)/float(hi - lo or 1))] for m in means)
+    if not fine.any(): return '×'*min(len(y), width)
+    low, high = y[fine].min(), y[fine][:5].max()
+    columns = np.array_split(np.where(fine, np.minimum(y, high), np.nan), min(len(y), width))
+    heights = np.clip([(c.mean() - low)/((high - low) or 1) for c in columns], 0, 1)
+    return ''.join('×' if np.isnan(h) else BARS[round(7*float(h))] for h in heights)
 
 # %% ../../nbs/core/02_curve.ipynb #45ede905
+def _body(c):
+    "The contents of a curve as names, lists and plain numbers"
+    own = dict(ended=c.ended, step_mode=c.step_mode, diverge_threshold=c.diverge_threshold, ran_on=dict(c.ran_on))
+    losses = dict(lrs=c.lrs.tolist(), losses=c.losses.tolist())
+    return {**own, **losses, 'coarse': _body(c.coarse)} if c.coarse else {**own, **losses}
+
+# %% ../../nbs/core/02_curve.ipynb #3c33f3ea
 SCHEMA, VERSION = 'lrfinder_nb.curve', 1
 
 
@@ -96,32 +126,29 @@ def save_curve(curve:LossCurve,  # what to save
                path,  # file to write; an existing one is replaced
               ) -> Path:
     "Write `curve` to `path` as JSON, all or nothing; `OSError` where that cannot be done"
-    return write_file(path, 'the curve', lambda f: f.write(to_json(dict(schema=SCHEMA, version=VERSION, **_body(curve)))))
-
-
-def _body(c):
-    "The contents of a curve as names, lists and plain numbers"
-    own = dict(ended=c.ended, step_mode=c.step_mode, diverge_threshold=c.diverge_threshold, ran_on=dict(c.ran_on))
-    losses = dict(lrs=c.lrs.tolist(), losses=c.losses.tolist())
-    return {**own, **losses, 'coarse': _body(c.coarse)} if c.coarse else {**own, **losses}
+    body = dict(schema=SCHEMA, version=VERSION, **_body(curve))
+    return write_file(path, 'the curve', lambda f: f.write(to_json(body)))
 
 # %% ../../nbs/core/02_curve.ipynb #4a50bb49
-def _parse(text):
-    "The curve in `text`, or a `ValueError` that says what is wrong with it"
-    d = json.loads(text)
-    if not isinstance(d, dict) or d.get('schema') != SCHEMA: raise ValueError(f"it does not say schema {SCHEMA!r}")
-    if d.get('version') != VERSION or isinstance(d['version'], bool): raise ValueError(f"it has version {d.get('version')!r:.40} and this library reads {VERSION}")
-    return _made(d)
-
-
 def _made(d, depth=0):
     "The curve whose contents `d` holds"
     for k, t in dict(lrs=list, losses=list, ended=str, step_mode=str, ran_on=dict).items():
         if not isinstance(d.get(k), t): raise ValueError(f"{k} is missing or no {t.__name__}")
-    if not isinstance(d.get('coarse'), (dict, type(None))) or d.get('coarse') and depth: raise ValueError('coarse is no curve')
-    coarse = _made(d['coarse'], depth + 1) if d.get('coarse') else None
-    return LossCurve([read_number(x, 'lrs') for x in d['lrs']], [read_number(x, 'losses') for x in d['losses']], d['ended'], d['step_mode'],
-                     read_number(d.get('diverge_threshold'), 'diverge_threshold'), d['ran_on'], coarse)
+    coarse = d.get('coarse')
+    if not isinstance(coarse, (dict, type(None))) or coarse and depth: raise ValueError('coarse is no curve')
+    lrs, losses = ([read_number(x, k) for x in d[k]] for k in ('lrs', 'losses'))
+    threshold = read_number(d.get('diverge_threshold'), 'diverge_threshold')
+    coarse = _made(coarse, depth + 1) if coarse else None
+    return LossCurve(lrs, losses, d['ended'], d['step_mode'], threshold, d['ran_on'], coarse)
+
+
+def _parse(text):
+    "The curve in `text`, or a `ValueError` that says what is wrong with it"
+    d = json.loads(text)
+    if not isinstance(d, dict) or d.get('schema') != SCHEMA: raise ValueError(f"it does not say schema {SCHEMA!r}")
+    if d.get('version') != VERSION or isinstance(d['version'], bool):
+        raise ValueError(f"it has version {d.get('version')!r:.40} and this library reads {VERSION}")
+    return _made(d)
 
 # %% ../../nbs/core/02_curve.ipynb #844f8d63
 def load_curve(path,  # file that `save_curve` wrote
@@ -129,4 +156,5 @@ def load_curve(path,  # file that `save_curve` wrote
     "Read a curve; `FileNotFoundError` without a file, `ValueError` where it holds anything but a curve"
     text = read_file(path, 'a curve')
     try: return _parse(text)
-    except (ValueError, TypeError, OverflowError, RecursionError) as e: raise ValueError(f"'{path}' is not a saved curve ({e}); pass a file that save wrote") from None
+    except (ValueError, TypeError, RecursionError) as e:
+        raise ValueError(f"'{path}' is not a saved curve ({e}); pass a file that save wrote") from None
