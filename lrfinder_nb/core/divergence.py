@@ -17,7 +17,7 @@ from .noise import noise_level, running_median
 def divergence_limit(best,  # smallest loss so far, a number or an array
                      start,  # level at which the losses began
                      noise:float,  # standard deviation of one loss
-                     diverge_threshold:float,  # T: how many times the smallest loss counts as divergence, above 1; `math.inf` for never
+                     diverge_threshold:float,  # T, times the smallest loss; `math.inf` for never
                     ):
     "The loss above which training has diverged; `diverge_threshold * best` for ordinary positive losses"
     if diverge_threshold == math.inf: return np.full_like(best, math.inf, dtype=np.float64)
@@ -34,9 +34,10 @@ def diverges_at(losses,  # raw losses, shape (n,)
     bad = ~(np.abs(losses) < HUGE)
     n = int(bad.argmax()) if bad.any() else len(losses)
     if n < 3 or diverge_threshold == math.inf: return n
-    m = running_median(losses[:n])
+    middle, noise = running_median(losses[:n]), noise_level(losses[:n])
     with np.errstate(over='ignore'):
-        over = m > divergence_limit(np.minimum.accumulate(m), m[0], noise_level(losses[:n]), diverge_threshold)
+        limit = divergence_limit(np.minimum.accumulate(middle), middle[0], noise, diverge_threshold)
+    over = middle > limit
     return int(over.argmax()) if over.any() else n
 
 # %% ../../nbs/core/04_divergence.ipynb #d0650e2a
@@ -45,7 +46,8 @@ class DivergenceWatch:
     def __init__(self,
                  diverge_threshold:float=4.,  # times the smallest loss so far that count as divergence
                 ):
-        self.diverge_threshold, self.losses, self.start, self.best, self.limit, self.noise = diverge_threshold, [], None, math.inf, math.inf, 0.
+        self.diverge_threshold, self.losses = diverge_threshold, []
+        self.start, self.noise, self.best, self.limit = None, 0., math.inf, math.inf
 
     def __call__(self, loss):
         self.losses.append(loss)
@@ -53,8 +55,11 @@ class DivergenceWatch:
         if n < 5 or self.diverge_threshold == math.inf: return False
         middle = sorted(self.losses[-5:])[2]
         if self.start is None: self.start = middle
-        if middle < self.best or n in (10, 20):
-            if n in (5, 10, 20): self.noise = noise_level(self.losses)
-            self.best = min(self.best, middle)
-            self.limit = float(divergence_limit(self.best, self.start, self.noise, self.diverge_threshold))
+        if middle < self.best or n in (10, 20): self._lower(middle, n)
         return n >= 10 and middle > self.limit
+
+    def _lower(self, middle, n):
+        "Take in the smallest loss so far, and the noise where enough losses have come to know it better"
+        if n in (5, 10, 20): self.noise = noise_level(self.losses)
+        self.best = min(self.best, middle)
+        self.limit = float(divergence_limit(self.best, self.start, self.noise, self.diverge_threshold))

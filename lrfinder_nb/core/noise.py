@@ -13,10 +13,11 @@ import numpy as np
 # %% ../../nbs/core/03_noise.ipynb #2997d0e5
 def noise_level(losses,  # losses, shape (n,), finite
                ) -> float:
-    "Standard deviation of one loss around the trend, from the differences of neighbours (robust: a median absolute deviation)"
-    d = np.diff(losses)
-    if not len(d): return 0.
-    return float(1.4826*np.median(np.abs(d - np.median(d)))/math.sqrt(2))
+    "Standard deviation of one loss around the trend, robustly, from the differences of neighbours"
+    steps = np.diff(losses)
+    if not len(steps): return 0.
+    deviation = np.median(np.abs(steps - np.median(steps)))
+    return float(1.4826*deviation/math.sqrt(2))     # 1.4826: from a median to a standard deviation
 
 # %% ../../nbs/core/03_noise.ipynb #eafe6603
 def running_median(losses,  # losses, shape (n,)
@@ -25,7 +26,7 @@ def running_median(losses,  # losses, shape (n,)
     y = np.asarray(losses, dtype=np.float64)
     if len(y) < 3: return y
     lo, hi = np.minimum, np.maximum
-    p = np.concatenate((y[2:0:-1], y, y[-2:-4:-1]))
-    a, b, c, d, e = (p[i:len(y) + i] for i in range(5))
-    f, g = hi(lo(a, b), lo(c, d)), lo(hi(a, b), hi(c, d))
-    return hi(lo(f, g), lo(e, hi(f, g)))
+    mirrored = np.concatenate((y[2:0:-1], y, y[-2:-4:-1]))
+    a, b, c, d, e = (mirrored[i:len(y) + i] for i in range(5))
+    second, third = hi(lo(a, b), lo(c, d)), lo(hi(a, b), hi(c, d))       # the middle two of the first four
+    return hi(lo(second, third), lo(e, hi(second, third)))

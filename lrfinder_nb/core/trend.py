@@ -10,6 +10,7 @@ __all__ = ['ema', 'width_of', 'beta_of', 'decades', 'beta_digits', 'default_beta
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def width_of(beta:float,  # EMA factor, in [0, 1)
     "Width (standard deviation, in steps) of an EMA with factor `beta` run forward and backward"
     return math.sqrt(2*beta)/(1 - beta)
 
-
+# %% ../../nbs/core/05_trend.ipynb #3879da9c
 def beta_of(width:float,  # standard deviation, in steps, positive
            ) -> float:
     "The factor whose `width_of` is `width`"
@@ -47,44 +48,72 @@ def decades(lrs,  # increasing rates, shape (n,)
     "Powers of ten between the first and the last rate, at least 1e-9"
     return max(float(np.log10(lrs[-1]) - np.log10(lrs[0])), 1e-9)
 
-
+# %% ../../nbs/core/05_trend.ipynb #8c764b23
 def beta_digits(beta:float,  # EMA factor, in [0, 1)
                ) -> int:
     "Decimals worth giving: 2 up to 0.9, 3 up to 0.99, 4 beyond"
     return 2 if beta <= .9 else 3 if beta <= .99 else 4
 
-
+# %% ../../nbs/core/05_trend.ipynb #4faac79b
 def default_beta(lrs,  # rates of the sweep, shape (n,)
                 ) -> float:
-    "The factor, in the decimals worth giving, whose width is 0.2 decade of learning rate, from 1 to 1000 steps, on this sweep"
+    "The factor whose width on this sweep is 0.2 decade of rate, from 1 to 1000 steps, rounded"
     beta = beta_of(min(max(1., .2*(len(lrs) - 1)/decades(lrs)), 1e3))
     return round(beta, beta_digits(beta))
 
 # %% ../../nbs/core/05_trend.ipynb #575d2191
-@lru_cache(128)
-def _kernel(n, width):
-    "Local-linear weights: (half, w, w*t, S0, S1, S2, determinant, variance of a fit)"
-    h = min(math.ceil(4*width), n - 1)
-    t = np.arange(-h, h + 1)
-    w = np.exp(-.5*(t/width)**2)
-    over = lambda k: np.convolve(np.ones(n), k[::-1])[h:h + n]
-    S0, S1, S2 = over(w), over(w*t), over(w*t*t)
-    C0, C1, C2 = over(w*w), over(w*w*t), over(w*w*t*t)
-    d = S0*S2 - S1*S1
-    d[d <= 1e-12*S0*S0] = np.inf        # a single point under the kernel has no slope
-    var = np.where(np.isinf(d), 1, (S2*S2*C0 - 2*S1*S2*C1 + S1*S1*C2)/d**2)
-    return h, w[::-1], (w*t)[::-1], S0, S1, S2, d, var
+WIDE = 64  # half width, in steps, beyond which the Fourier transform is faster
 
-# %% ../../nbs/core/05_trend.ipynb #dcd46205
+
+def _fast_length(n):
+    "The smallest product of 2, 3 and 5 from `n`"
+    odd = [3**b*5**c for b in range(8) for c in range(6)]
+    return min(m*2**max(0, math.ceil(math.log2(n/m))) for m in odd)
+
+
+def _sums_under(weights, n):
+    "A function of n losses: their sums under each row of `weights`, centred on each point; shape (rows, n)"
+    half, mirrored = weights.shape[1]//2, weights[:, ::-1]
+    inside = slice(half, half + n)
+    if half <= WIDE: return lambda y: np.array([np.convolve(y, w)[inside] for w in mirrored])
+    size = _fast_length(n + half)
+    spectra = np.fft.rfft(mirrored, size)
+    return lambda y: np.fft.irfft(np.fft.rfft(y, size)*spectra, size)[:, inside]
+
+# %% ../../nbs/core/05_trend.ipynb #abd212fa
+class _Fit(NamedTuple):
+    "A local-linear fit at each of n points"
+    sums: Callable  # n losses -> their sums under w and w*t, shape (2, n)
+    S0: np.ndarray  # sum of w, shape (n,)
+    S1: np.ndarray  # sum of w*t, shape (n,)
+    determinant: np.ndarray  # S0*S2 - S1*S1, shape (n,); infinite where a single point has no slope
+    variance: np.ndarray  # variance of a fitted value as a share of that of one loss, shape (n,)
+
+
+@lru_cache(128)
+def _fit(n, beta):
+    "The fit for n points whose weights are as wide as those of `beta`, at least 0.3 steps"
+    width = max(width_of(beta), .3)
+    half = min(math.ceil(4*width), n - 1)
+    t = np.arange(-half, half + 1)
+    w = np.exp(-.5*(t/width)**2)
+    rows = np.stack((w, w*t, w*t*t, w*w, w*w*t, w*w*t*t))
+    S0, S1, S2, C0, C1, C2 = _sums_under(rows, n)(np.ones(n))
+    d = S0*S2 - S1*S1
+    d[d <= 1e-12*S0*S0] = np.inf
+    variance = np.where(np.isinf(d), 1, (S2*S2*C0 - 2*S1*S2*C1 + S1*S1*C2)/d**2)
+    return _Fit(_sums_under(rows[:2], n), S0, S1, d, variance)
+
+# %% ../../nbs/core/05_trend.ipynb #aec6067a
 def smooth(losses,  # losses, shape (n,), finite
            beta:float,  # EMA factor whose width (run forward and backward) the weights have, in [0, 1)
           ) -> tuple:
     "Local-linear trend of `losses` without lag: (values, slopes per step), each of shape (n,)"
     y = np.asarray(losses, dtype=np.float64)
-    h, w, wt, S0, S1, S2, d, _ = _kernel(len(y), max(width_of(beta), .3))
-    T0, T1 = (np.convolve(y, k)[h:h + len(y)] for k in (w, wt))
-    slope = (S0*T1 - S1*T0)/d
-    return (T0 - slope*S1)/S0, slope
+    fit = _fit(len(y), beta)
+    T0, T1 = fit.sums(y)
+    slope = (fit.S0*T1 - fit.S1*T0)/fit.determinant
+    return (T0 - slope*fit.S1)/fit.S0, slope
 
 # %% ../../nbs/core/05_trend.ipynb #498affc0
 @dataclass(frozen=True, eq=False)
@@ -100,7 +129,9 @@ class Trend:
     cut: int  # where the curve diverged, as an index into the curve; its length where it did not
 
     def __len__(self): return len(self.lrs)
-    def __getitem__(self, s:slice): return Trend(*(getattr(self, k)[s] for k in ('lrs', 'losses', 'values', 'slopes', 'errors')), self.noise, self.beta, self.cut)
+    def __getitem__(self, part:slice):
+        arrays = (a[part] for a in (self.lrs, self.losses, self.values, self.slopes, self.errors))
+        return Trend(*arrays, self.noise, self.beta, self.cut)
 
 # %% ../../nbs/core/05_trend.ipynb #65e63b5b
 def start_level(losses,  # losses before divergence, shape (m,)
@@ -108,7 +139,7 @@ def start_level(losses,  # losses before divergence, shape (m,)
     "The level at which a curve starts: the median of its first fifth, of five losses at least"
     return float(np.median(losses[:max(5, len(losses)//5)]))
 
-
+# %% ../../nbs/core/05_trend.ipynb #0c5302de
 def ceiling(losses,  # losses before divergence, shape (m,)
             noise:float,  # standard deviation of one loss
            ) -> float:
@@ -116,23 +147,28 @@ def ceiling(losses,  # losses before divergence, shape (m,)
     start = start_level(losses)
     return start + max(.1*(start - float(np.min(running_median(losses)))), 3*noise)
 
-
-def trend_values(lrs, losses, beta, top):
+# %% ../../nbs/core/05_trend.ipynb #a3473cef
+def trend_values(lrs,  # rates, shape (m,)
+                 losses,  # raw losses, shape (m,), finite
+                 beta:float,  # EMA factor of the smoother's width
+                 top:float,  # losses above are clipped here
+                ) -> tuple:
     "Smoothed losses and slopes per decade of raw `losses`, clipped at `top`; each of shape (m,)"
     values, slopes = smooth(running_median(np.minimum(losses, top)), beta)
     return values, slopes/(np.gradient(np.log10(lrs)) if len(lrs) > 1 else 1.)
 
-# %% ../../nbs/core/05_trend.ipynb #0c5302de
+# %% ../../nbs/core/05_trend.ipynb #55f1f283
 def trend(curve:LossCurve,  # the record
-          beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade of rate
-          diverge_threshold:float|None=None,  # diverged where the loss exceeds this many times the smallest so far, above 1; None for what the sweep used
+          beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade
+          diverge_threshold:float|None=None,  # cut at this many times the smallest loss; None for the sweep's own
          ) -> Trend:
     "The lag-free trend of the finite part of `curve`; of length zero where the first loss is not finite"
-    finite = diverges_at(curve.losses, math.inf)
-    cut = diverges_at(curve.losses, curve.diverge_threshold if diverge_threshold is None else diverge_threshold)
-    lrs, losses = curve.lrs[:finite], curve.losses[:finite]
     if beta is None: beta = default_beta(curve.lrs)
+    if diverge_threshold is None: diverge_threshold = curve.diverge_threshold
+    finite, cut = (diverges_at(curve.losses, limit) for limit in (math.inf, diverge_threshold))
+    lrs, losses = curve.lrs[:finite], curve.losses[:finite]
     if not cut: return Trend(*[lrs[:0]]*5, 0., beta, cut)
     noise = noise_level(losses[:cut])
     values, slopes = trend_values(lrs, losses, beta, ceiling(losses[:cut], noise))
-    return Trend(lrs, losses, values, slopes, noise*np.sqrt(_kernel(finite, max(width_of(beta), .3))[-1]), noise, beta, cut)
+    errors = noise*np.sqrt(_fit(finite, beta).variance)
+    return Trend(lrs, losses, values, slopes, errors, noise, beta, cut)
