@@ -18,7 +18,7 @@ MAY = {
     'adapters': {'core', 'engine'},
 }
 UPWARD = {      # inside methods: what users hold draws and trains, and a script loads no pictures and no widgets
-    ('engine.finder', 'show.plot'), ('engine.finder', 'show.explorer'), ('engine.finder', 'show.live'),
+    ('engine.finder', 'show.plot'), ('engine.finder', 'show.explorer'), ('engine.progress', 'show.live'),
     ('engine.finder', 'train.one_cycle'), ('engine.progress', 'show.live'),
     ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'), ('engine.repeat', 'train.one_cycle'),
     ('train.one_cycle', 'show.plot'), ('train.one_cycle', 'show.live'),

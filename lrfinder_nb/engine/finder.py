@@ -38,7 +38,8 @@ def _ran_on(task, **kw):
     names = dict(model=_name(task.model), optimizer=_name(task.optimizer), loss=_name(loss) if loss else "the model's own")
     losses = 'train' if task.valid_dl is None else 'valid'
     numbers = dict(losses=losses, device=str(device_of(task.model)), batch_size=size if isinstance(size, int) else None)
-    more = dict(amp=task.amp, seed=task.seed, accumulation_steps=task.accumulation_steps)
+    seed = None if task.seed is None else int(task.seed)
+    more = dict(amp=task.amp, seed=seed, accumulation_steps=int(task.accumulation_steps))
     return dict(**names, **numbers, torch=torch.__version__, **more, **kw)
 
 # %% ../../nbs/engine/08_finder.ipynb #b8487400

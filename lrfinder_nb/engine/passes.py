@@ -56,6 +56,9 @@ class ReadOnce:
         for batch in self.batches:
             self.kept.append(batch)
             yield batch
+        if not self.kept:
+            name = type(self.batches).__name__
+            raise ValueError(f'the loader is empty: {name} yields no batch; check the code that makes the batches')
 
 
 def rereadable(loader  # an iterable of batches
