@@ -8,7 +8,7 @@ __all__ = ['sweep_lrs', 'one_cycle']
 # %% ../../nbs/core/10_schedule.ipynb #a57c4b4f
 import numpy as np
 
-from .checks import check_count, check_rate
+from .checks import check_count, check_number, check_rate
 
 # %% ../../nbs/core/10_schedule.ipynb #95f74a74
 def sweep_lrs(start_lr:float=1e-7,  # first rate, positive
@@ -17,12 +17,17 @@ def sweep_lrs(start_lr:float=1e-7,  # first rate, positive
               step_mode:str='exp',  # 'exp' for even steps in log-rate, 'linear' for even steps in rate
              ) -> np.ndarray:
     "Rates of a sweep, increasing, both ends included; shape (num_iter,) (Smith 2015, section 3.3)"
-    lo, hi, n = check_rate('start_lr', start_lr), check_rate('end_lr', end_lr), check_count('num_iter', num_iter, 2)
-    if lo >= hi: raise ValueError(f"start_lr must be below end_lr, got {start_lr!r} and {end_lr!r}; swap them or widen the range")
-    if step_mode not in ('exp', 'linear'): raise ValueError(f"step_mode must be 'exp' or 'linear', got {step_mode!r}; choose one of them")
-    lrs = np.geomspace(lo, hi, n) if step_mode == 'exp' else np.linspace(lo, hi, n)
-    if not (np.diff(lrs) > 0).all(): raise ValueError(f"{n} rates between {lo!r} and {hi!r} cannot be told apart; widen the range or lower num_iter")
-    return lrs
+    low, high = check_rate('start_lr', start_lr), check_rate('end_lr', end_lr)
+    n = check_count('num_iter', num_iter, 2)
+    if low >= high:
+        raise ValueError(f"start_lr must be below end_lr, got {start_lr!r} and {end_lr!r}; "
+                         "swap them or widen the range")
+    if step_mode not in ('exp', 'linear'):
+        raise ValueError(f"step_mode must be 'exp' or 'linear', got {step_mode!r}; choose one of them")
+    lrs = np.geomspace(low, high, n) if step_mode == 'exp' else np.linspace(low, high, n)
+    if (np.diff(lrs) > 0).all(): return lrs
+    raise ValueError(f"{n} rates between {low!r} and {high!r} cannot be told apart; "
+                     "widen the range or lower num_iter")
 
 # %% ../../nbs/core/10_schedule.ipynb #7b964715
 def one_cycle(max_lr:float,  # highest rate, positive
@@ -35,11 +40,12 @@ def one_cycle(max_lr:float,  # highest rate, positive
              ) -> tuple:
     "(rates, momenta) of torch's `OneCycleLR` with cosine annealing, each of shape (total_steps,)"
     top, n = check_rate('max_lr', max_lr), check_count('total_steps', total_steps, 2)
-    if not 0 < pct_start < 1: raise ValueError(f"pct_start must lie in (0, 1), got {pct_start!r}; 0.3 is usual")
-    for name, f in dict(div_factor=div_factor, final_div_factor=final_div_factor).items():
-        if not f >= 1: raise ValueError(f"{name} must be at least 1, got {f!r}; it divides a rate")
+    check_number('pct_start', pct_start, above=0, below=1, hint='0.3 is usual')
+    check_number('div_factor', div_factor, least=1, hint='25 is usual')
+    check_number('final_div_factor', final_div_factor, least=1, hint='1e4 is usual')
     start, peak, last = top/div_factor, pct_start*n - 1, n - 1
     i = np.arange(n)
+    rising, falling = i/peak if peak else 1., (i - peak)/(last - peak)      # shares of the way
     def anneal(a, b, share): return b + (a - b)/2*(1 + np.cos(np.pi*share))
-    def cycle(a, b, c): return np.where(i <= peak, anneal(a, b, i/peak if peak else 1.), anneal(b, c, (i - peak)/(last - peak)))
+    def cycle(a, b, c): return np.where(i <= peak, anneal(a, b, rising), anneal(b, c, falling))
     return cycle(start, top, start/final_div_factor), cycle(max_momentum, base_momentum, max_momentum)
