@@ -16,17 +16,19 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..core.checks import check_count, check_threshold
-from ..core.coarse import coarse_lrs, fine_lrs
+from ..core.coarse import coarse_lrs, fine_lrs, focus
 from ..core.curve import LossCurve, load_curve, save_curve, sparkline
 from ..core.diagnose import diagnose
 from ..core.schedule import sweep_lrs
 from ..core.suggest import Analysis, Suggestion, analyse
+from ..core.trials import Trials
 from .background import Background, hold
 from .parallel import join, ranks
 from .passes import Task, rereadable, run_pass
-from .progress import announce, cell_number, view_of
+from .progress import announce, bar_of, cell_number, view_of
 from .step import device_of
 from .sweep import check_loader, check_valid
+from .verify import short_trials, trials_cost
 
 # %% ../../nbs/engine/08_finder.ipynb #d9e23d18
 def _name(x): return getattr(x, '__name__', type(x).__name__)
@@ -80,6 +82,13 @@ def _check_sweep(task, diverge_threshold, background):
         raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
 
 
+def _place_to_start(a):
+    "(the sweep's answer or None, the rate at which trials begin) of an analysis"
+    if not a.problem: return a.suggestion.lr, a.suggestion.lr
+    if a.curve.coarse is None: return None, a.suggestion.lr     # refuses in the words of the analysis
+    return None, 10**focus(a.curve.coarse)
+
+
 def _swept_lrs(start_lr, end_lr, num_iter, step_mode):
     "Rates of a single sweep, or None where a quick pass is to find them"
     if start_lr is end_lr is num_iter is None and step_mode == 'exp': return None
@@ -91,21 +100,20 @@ def _line(finder):
     "The finder in one line"
     if finder._task and finder._task.running: return 'a sweep runs in the background'
     if finder._curve is None: return 'no curve yet'
-    a = finder.analyse()
-    said = a.problem or 'lr {:.2e}, {:.1e} to {:.1e}'.format(a.suggestion.lr, *a.suggestion.interval)
+    s, said = finder._answer(), finder.problem
+    if s: said = f'lr {s.lr:.2e}, {s.interval[0]:.1e} to {s.interval[1]:.1e}, {finder.rung}'
     return f'{said}, {sparkline(finder.curve.losses)}, {finder.curve.ended} after {len(finder.curve)} steps'
 
 
 def _html(finder):
     "The finder as a block of HTML: the rate, the reason, what is wrong, and what it ran on"
     if finder._curve is None or finder._task and finder._task.running: return f'<p>{escape(repr(finder))}</p>'
-    a, ran_on = finder.analyse(), finder.curve.ran_on
-    rate, lines = 'no suggestion', [f'⚠ {s}' for s in diagnose(a)]
-    if not a.problem:
-        rate = 'lr {:.2e} <small>({:.1e} to {:.1e})</small>'.format(a.suggestion.lr, *a.suggestion.interval)
-        lines.insert(0, a.suggestion.why)
-    lines += [repr(finder.curve), ', '.join(f'{k} {v}' for k, v in ran_on.items() if v is not None)]
-    body = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in lines)
+    s, rate, lines = finder._answer(), 'no suggestion', [f'⚠ {symptom}' for symptom in finder.diagnosis]
+    if s:
+        rate = f'lr {s.lr:.2e} <small>({s.interval[0]:.1e} to {s.interval[1]:.1e}, {finder.rung})</small>'
+        lines.insert(0, s.why)
+    ran_on = ', '.join(f'{k} {v}' for k, v in finder.curve.ran_on.items() if v is not None)
+    body = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in [*lines, repr(finder.curve), ran_on])
     return f'<div><p style="font-size:1.4em;margin:0">{rate}</p>{body}</div>'
 
 # %% ../../nbs/engine/08_finder.ipynb #5eaa4200
@@ -122,7 +130,8 @@ class LRFinder:
                 ):
         self._job = Task(model, optimizer, loss_fn, step, device, amp, tuple(preserve))
         self._job.train_step()      # refuses what cannot be trained
-        self._curve, self._task, self._seen_in, self._settings = None, None, None, {}
+        self._seen_in = None
+        self._forget()
         self.model, self.optimizer, self.loss_fn, self.amp, self.step = model, optimizer, loss_fn, amp, step
 
     def range_test(self,
@@ -147,9 +156,36 @@ class LRFinder:
         task, limit, stopping = replace(task, train_dl=rereadable(train_dl)), float(diverge_threshold), Event()
         view = self._view(progress, coarse_lrs() if lrs is None else lrs, limit, step_mode, stopping, background)
         sweep = partial(_coarse_to_fine, task) if lrs is None else partial(_record, task, lrs, step_mode=step_mode)
-        run = partial(self._run, partial(sweep, view=view, stopping=stopping, diverge_threshold=limit), view)
         self._forget()
         self._seen_in = getattr(view, 'cell', None)
+        sweep = partial(sweep, keep=self._keep, view=view, stopping=stopping, diverge_threshold=limit)
+        return self._start(sweep, view, stopping, background)
+
+    def verify(self,
+               train_dl,  # the batches of the sweep
+               *, orders:int=1,  # batch orders; a second one narrows the spread for about 150 more steps
+               accumulation_steps:int=1,  # batches per step
+               seed:int|None=None,  # seed of the trials, to have them again; None for the random state as it is
+               progress=True,  # show a bar: True, False, or a view with `point(lr, loss)` and `finish(curve, error)`
+               background:bool=False,  # return at once and train in a thread
+              ) -> 'LRFinder':
+        "Train shortly at rates around the answer, put everything back, and let `suggestion` be the verified rate"
+        join()
+        swept, start = _place_to_start(self.analyse())
+        task = replace(self._job, train_dl=train_dl, accumulation_steps=accumulation_steps, seed=seed)
+        _check_sweep(task, 4., background)
+        check_count('orders', orders)
+        hold(self.model)
+        task, stopping, view = replace(task, train_dl=rereadable(train_dl)), Event(), progress
+        about, most = trials_cost(orders)
+        if not hasattr(view, 'point'): view = bar_of(about, f'about {about} steps, at most {most}') if progress else None
+        self._trials, self._verified = None, True
+        trials = partial(short_trials, task, start, swept, self._keep_trials, orders, view, stopping)
+        return self._start(trials, view, stopping, background)
+
+    def _start(self, run, view, stopping, background):
+        "Run in the foreground or in a thread"
+        run = partial(self._run, run, view)
         if background: self._task = Background(run, self.model, stopping)
         else: run()
         return self
@@ -162,14 +198,15 @@ class LRFinder:
 
     def _forget(self):
         "An older curve must not answer for the sweep that begins"
-        self._curve, self._task, self._settings = None, None, {}
+        self._curve, self._task, self._settings, self._trials, self._verified = None, None, {}, None, False
 
     def _keep(self, curve): self._curve = curve
+    def _keep_trials(self, trials): self._trials = trials
 
-    def _run(self, sweep, view):
-        "Sweep, and tell the view of the end"
+    def _run(self, run, view):
+        "Run, and tell the view of the end"
         error = None
-        try: sweep(keep=self._keep)
+        try: run()
         except Exception as e:
             error = e
             raise
@@ -204,9 +241,29 @@ class LRFinder:
         return analyse(self.curve, **{**self._settings, **settings})
 
     @property
+    def trials(self) -> Trials|None:
+        "The short trainings of `verify`; None where there were none since the last sweep"
+        self.wait()
+        return self._trials
+
+    @property
     def suggestion(self) -> Suggestion:
-        "The suggested rate with its reason and interval; `NoSuggestion` where the curve holds none"
+        "The rate with its reason and interval: the verified one after `verify`; `NoSuggestion` where there is none"
+        if self._verified and self.trials: return self.trials.suggestion
         return self.analyse().suggestion
+
+    @property
+    def problem(self) -> str:
+        "Why there is no suggestion, or an empty string"
+        if self._verified and self.trials: return self.trials.problem
+        return self.analyse().problem
+
+    def _answer(self): return None if self.problem else self.suggestion
+
+    @property
+    def rung(self) -> str:
+        "What the answer stands on: 'sweep' or 'verified'"
+        return 'verified' if self._verified and self.trials else 'sweep'
 
     @property
     def diagnosis(self) -> tuple:
@@ -228,7 +285,7 @@ class LRFinder:
         "Read the curve as `explorer` does from now on"
         if explorer.subject.curves[0] is not self._curve:
             raise ValueError("the finder holds another curve by now; call explore() again")
-        self._settings = explorer.settings
+        self._settings, self._verified = explorer.settings, False
 
     def fit_one_cycle(self, train_dl, valid_dl=None, *, max_lr=None, **kw):
         "Train the model with the suggestion as `max_lr`, or another one; arguments and result as in `fit_one_cycle`"
