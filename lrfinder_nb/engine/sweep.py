@@ -13,54 +13,67 @@ from contextlib import closing, suppress
 from itertools import islice
 
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from ..core.divergence import DivergenceWatch
-from .parallel import ranks, set_epoch
+from .parallel import any_rank, mean_of_ranks, ranks, set_epoch
+from .slips import check_instance
 from .step import TrainStep
+
+# %% ../../nbs/engine/04_sweep.ipynb #373c0459
+def check_loader(name:str,  # what the loader is called
+                 loader,  # an iterable of batches
+                ):
+    "Refuse what cannot be a loader"
+    kind = type(loader).__name__
+    if isinstance(loader, Dataset) and not hasattr(loader, '__iter__'):
+        raise TypeError(f"{name} must yield batches, got the dataset {kind}; "
+                        f"wrap it: DataLoader({kind}(...), batch_size=64, shuffle=True)")
+    check_instance(name, loader, object, 'pass a DataLoader')
+    if isinstance(loader, (str, bytes, dict, torch.Tensor)) or not hasattr(loader, '__iter__'):
+        raise TypeError(f"{name} must be an iterable of batches, got {kind}; pass a DataLoader")
 
 # %% ../../nbs/engine/04_sweep.ipynb #dfe5d202
 NO_VALIDATION = "the validation loader is empty: {} yields no batch; check it, or leave it out"
 
 # %% ../../nbs/engine/04_sweep.ipynb #1c395742
-def check_loader(name:str,  # what the loader is called
-                 loader,  # an iterable of batches
-                ):
-    "Refuse what cannot be a loader"
-    if isinstance(loader, Dataset) and not hasattr(loader, '__iter__'):
-        raise TypeError(f"{name} must yield batches, got the dataset {type(loader).__name__}; wrap it: DataLoader({type(loader).__name__}(...), batch_size=64, shuffle=True)")
-    if isinstance(loader, (str, bytes, dict, torch.Tensor)) or not hasattr(loader, '__iter__'):
-        raise TypeError(f"{name} must be an iterable of batches, got {type(loader).__name__}; pass a DataLoader")
-
-
 def check_valid(valid_dl  # loader of validation batches, or None
                ):
     "Refuse what cannot be read several times, or holds nothing"
     if valid_dl is None: return
     check_loader('valid_dl', valid_dl)
-    if isinstance(valid_dl, Iterator): raise TypeError(f"valid_dl is read several times, got {type(valid_dl).__name__}, which can be read once; pass a DataLoader or a list")
+    kind = type(valid_dl).__name__
+    if isinstance(valid_dl, Iterator):
+        raise TypeError(f"valid_dl is read several times, got {kind}, which can be read once; "
+                        "pass a DataLoader or a list")
     with suppress(TypeError):       # one without a length shows when it is read
-        if not len(valid_dl): raise ValueError(NO_VALIDATION.format(type(valid_dl).__name__))
+        if not len(valid_dl): raise ValueError(NO_VALIDATION.format(kind))
 
+# %% ../../nbs/engine/04_sweep.ipynb #2f82972e
+def _check_not_empty(loader):
+    "Say why a loader has yielded nothing"
+    kind = type(loader).__name__
+    if isinstance(loader, Iterator):
+        raise ValueError(f"the loader is empty: this {kind} yields no batch, or it is used up; "
+                         "make a new one, or pass a DataLoader")
+    raise ValueError(f"the loader is empty: {kind} yields no batch; check the dataset, the batch size and drop_last")
 
+# %% ../../nbs/engine/04_sweep.ipynb #45ebd0b7
 def endless(loader,  # an iterable of batches
            ):
     "Batches of `loader` over and over; `ValueError` where it has none"
-    for n in range(2**62):
-        if n: set_epoch(loader, n)
+    for epoch in range(2**62):
+        if epoch: set_epoch(loader, epoch)
         batch = nothing = object()
         for batch in loader: yield batch
-        if batch is nothing:
-            if n == 0: raise ValueError(f"the loader is empty: {type(loader).__name__} yields no batch; check the dataset, the batch size and drop_last")
-            return
-        if isinstance(loader, Iterator): return
+        if batch is nothing and epoch == 0: _check_not_empty(loader)
+        if batch is nothing or isinstance(loader, Iterator): return
 
 # %% ../../nbs/engine/04_sweep.ipynb #c8473425
 def group_ratios(optimizer,  # the optimizer, its groups with the rates that they are to keep the ratios of
                 ) -> list:
     "Each group's rate as a share of the largest"
-    lrs = [float(g['lr']) for g in optimizer.param_groups]
+    lrs = [float(group['lr']) for group in optimizer.param_groups]
     return [lr/max(lrs) if max(lrs) > 0 else 1. for lr in lrs]
 
 
@@ -69,27 +82,9 @@ def set_lr(optimizer,  # the optimizer
            ratios:list,  # each group's share of it
           ):
     "Set the rates of all groups; one that is a tensor stays one"
-    for g, r in zip(optimizer.param_groups, ratios):
-        if isinstance(g['lr'], torch.Tensor): g['lr'].fill_(lr*r)
-        else: g['lr'] = lr*r
-
-# %% ../../nbs/engine/04_sweep.ipynb #ca588a10
-def _any_rank(flag, device):
-    "Whether `flag` holds on any rank"
-    if ranks() == 1: return flag
-    x = torch.tensor(float(flag), device=device)
-    dist.all_reduce(x, dist.ReduceOp.MAX)
-    return bool(x.item())
-
-
-def _fetch(losses, world):
-    "Losses as floats: one transfer for all of them, averaged over the `world` ranks of a process group"
-    if len(losses) == world == 1: return [losses[0].item()]
-    x = torch.stack(losses)
-    if world > 1:
-        dist.all_reduce(x)
-        x = x/world
-    return x.tolist()
+    for group, ratio in zip(optimizer.param_groups, ratios):
+        if isinstance(group['lr'], torch.Tensor): group['lr'].fill_(lr*ratio)
+        else: group['lr'] = lr*ratio
 
 # %% ../../nbs/engine/04_sweep.ipynb #b9903980
 @torch.no_grad()
@@ -97,44 +92,66 @@ def validate(step:TrainStep,  # knows the model and the loss
              valid_dl,  # loader of validation batches
             ) -> torch.Tensor:
     "Mean loss over the batches of `valid_dl` in eval mode, on its device; every module's mode comes back"
-    modes = [(m, m.training) for m in step.model.modules()]
+    modes = [(module, module.training) for module in step.model.modules()]
     step.model.eval()
-    try: losses = [step.loss(b, graded=False) for b in valid_dl]
+    try: losses = [step.loss(batch, graded=False) for batch in valid_dl]
     finally:
-        for m, training in modes: m.training = training
+        for module, training in modes: module.training = training
     if not losses: raise ValueError(NO_VALIDATION.format(type(valid_dl).__name__))
     return torch.stack(losses).mean()
+
+# %% ../../nbs/engine/04_sweep.ipynb #ad9ff0ae
+def _fetch(losses):
+    "Losses as floats: one transfer for all of them, averaged over the ranks"
+    if len(losses) == ranks() == 1: return [losses[0].item()]
+    return mean_of_ranks(torch.stack(losses)).tolist()
+
+
+def _too_short(n, accumulation_steps):
+    "What is wrong where the first step lacks batches"
+    return ValueError(f"train_dl ended after {n} batches, too few for one step with "
+                      f"accumulation_steps={accumulation_steps}; "
+                      "pass a loader that can start again, or lower accumulation_steps")
+
+# %% ../../nbs/engine/04_sweep.ipynb #043de012
+def _steps(train_dl, n, accumulation_steps, device, skip=0):
+    "Lists of `accumulation_steps` batches for `n` steps, the first `skip` left out; `None` where a rank has run out"
+    can_end = any_rank(not isinstance(train_dl, DataLoader), device)
+    with closing(endless(train_dl)) as batches:
+        deque(islice(batches, skip), maxlen=0)
+        for i in range(n):
+            taken = list(islice(batches, accumulation_steps))
+            short = len(taken) < accumulation_steps
+            if can_end: short = any_rank(short, device)
+            if short and i == 0: raise _too_short(len(taken), accumulation_steps)
+            yield None if short else taken
 
 # %% ../../nbs/engine/04_sweep.ipynb #d8a0e871
 def sweep(step:TrainStep,  # one training step
           train_dl,  # iterable of training batches
           lrs,  # rates to visit, in order
           valid_dl=None,  # measure the loss on these batches instead
-          diverge_threshold:float=4.,  # stop where the loss exceeds this many times the smallest so far; `math.inf` for never
+          diverge_threshold:float=4.,  # stop at this many times the smallest loss so far; `math.inf` for never
           accumulation_steps:int=1,  # batches per step
           fetch_every:int|None=None,  # steps between two fetches of losses; None for 1 on the CPU and 10 elsewhere
           skip:int=0,  # batches to leave out before the first step
          ):
     "Train one step at each rate; yields (lr, loss), returns 'completed', 'diverged', 'non-finite' or 'exhausted'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10
-    ratios, watch, world, rates, losses = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), ranks(), [], []
-    can_end = _any_rank(not isinstance(train_dl, DataLoader), step.device)
-    with closing(endless(train_dl)) as batches:
-        deque(islice(batches, skip), maxlen=0)
-        for i, lr in enumerate(map(float, lrs), 1):
-            taken = list(islice(batches, accumulation_steps))
-            short = len(taken) < accumulation_steps
-            if can_end: short = _any_rank(short, step.device)
-            if short and i == 1: raise ValueError(f"train_dl ended after {len(taken)} batches, too few for one step with accumulation_steps={accumulation_steps}; pass a loader that can start again, or lower accumulation_steps")
-            if not short:
+    ratios, watch, lrs = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), [float(lr) for lr in lrs]
+    rates, losses = [], []
+    with closing(_steps(train_dl, len(lrs), accumulation_steps, step.device, skip)) as steps:
+        for i, (lr, batches) in enumerate(zip(lrs, steps), 1):
+            if batches is not None:
                 set_lr(step.optimizer, lr, ratios)
-                rates.append(lr); losses.append(step(taken))
-                if valid_dl is not None: losses[-1] = validate(step, valid_dl)
-            if losses and (short or len(losses) >= fetch_every or i == len(lrs)):
-                for point in zip(rates, _fetch(losses, world)):
+                loss = step(batches)
+                rates.append(lr)
+                losses.append(loss if valid_dl is None else validate(step, valid_dl))
+            if losses and (batches is None or len(losses) >= fetch_every or i == len(lrs)):
+                for point in zip(rates, _fetch(losses)):
                     yield point
                     if not math.isfinite(point[1]): return 'non-finite'
                     if watch(point[1]): return 'diverged'
                 rates, losses = [], []
-            if short: return 'exhausted'
+            if batches is None: return 'exhausted'
     return 'completed'
