@@ -168,15 +168,16 @@ def as_value(text:str  # from a command line
 def load_config(path,  # YAML file
                 changes:Mapping=(),  # values by path that win over the file and the environment
                 env=None,  # environment; None for that of the process
+                called:Mapping=(),  # how each change was typed, by path, for the error
                ) -> Config:
     "Read a project's settings: the file, then the environment, then `changes`; `UsageError` names the file and the key"
     try: text = read_file(path, 'settings')
     except (OSError, ValueError) as e: raise UsageError(f"{str(e).split(';')[0]}; write one with ml-init-config data/my_dataset") from None
     env = from_environment(os.environ if env is None else env)
     known, changes = keys(), dict(changes)
-    if wrong := next((k for k in changes if k not in known), None): raise UsageError(f"there is no key {wrong}{nearest(wrong, known)}")
+    if wrong := next((k for k in changes if k not in known), None): raise UsageError(f"{dict(called).get(wrong, wrong)}: there is no key {wrong}{nearest(wrong, known)}")
     def where(name):
-        if name in changes: return f'--{name}'
+        if name in changes: return dict(called).get(name, name)
         return f"the environment's {PREFIX}{name.replace('.', '__').upper()}" if name in env else f"'{path}': {name}"
     return to_config(flat(parse_yaml(text, path), known, path) | env | changes, where)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.files import to_json, write_file
 from .config import UsageError
-from .folders import PARTS, Folder, duplicates, scan, unreadable
+from .folders import PARTS, Folder, check_files, scan
 
 # %% ../../nbs/project/06_splits.ipynb #b8b82ee9
 TEST, ONLY_TRAIN = -1, -2  # instead of the number of a fold: never seen, and never held out
@@ -215,12 +215,11 @@ def _several(names):
     return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
 
 
-def _remarks(folder, fold_of, bad, folds):
+def _remarks(folder, fold_of, bad, same, folds):
     "What should be known about a split, in sentences"
     if bad: yield f"{len(bad)} files are left out because they cannot be images: {_several(f'{n} ({why})' for n, why in bad.items())}"
     if folder.empty: yield f"classes without images are left out: {_several(folder.empty)}"
     place, label = dict(zip(folder.files, fold_of.tolist())), dict(zip(folder.files, folder.labels))
-    same = duplicates(folder)
     across = [names for names in same if len({place[n] for n in names}) > 1]
     if across: yield f"{len(across)} images are there twice, once for training and once held out, which makes the validation look better than it is: {_several(' = '.join(n[:2]) for n in across)}"
     if mixed := [n for n in same if len({label[x] for x in n}) > 1]: yield f"{len(mixed)} images are there twice with different classes: {_several(' = '.join(n[:2]) for n in mixed)}"
@@ -251,7 +250,7 @@ def split_folder(raw,  # folder of the images
                 ) -> tuple:
     "Split a folder of images and write the lists; returns (split, sentences to know)"
     to, folder = splits_of(raw) if to is None else Path(to), scan(raw)
-    bad = unreadable(folder)
+    bad, same = check_files(folder)
     if bad: folder = _without(folder, set(bad))
     if folds is None: folds = 1 if any(PARTS[p.lower()] == 'val' for p in folder.parts) else 5
     groups = groups_of(folder.files, group) if group else None
@@ -269,4 +268,4 @@ def split_folder(raw,  # folder of the images
     if old: said.append(_changes(old, folder, fold_of))
     split = Split(folder.files, fold_of, folder.classes, made)
     save_split(split, to)
-    return split, [*said, *_remarks(folder, fold_of, bad, folds)]
+    return split, [*said, *_remarks(folder, fold_of, bad, same, folds)]
