@@ -9,7 +9,6 @@ __all__ = ['COMMON', 'COMMANDS', 'Parser', 'plain_flag', 'about', 'add_keys', 'w
 
 # %% ../../nbs/project/15_commands.ipynb #c9c65db1
 import argparse, os, sys
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from .config import UsageError, as_value, comments, in_words, keys, load_config, nearest, to_yaml

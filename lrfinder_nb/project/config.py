@@ -9,9 +9,8 @@ __all__ = ['WORDS', 'PREFIX', 'UsageError', 'keys', 'nearest', 'in_words', 'pars
 # %% ../../nbs/project/04_config.ipynb #e45c55ab
 import inspect, os, re
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,7 +18,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, get_loader
 from jsonargparse import typing as restricted
 
-from ..core.files import read_file, write_file
+from ..core.files import read_file
 from .schema import Config
 
 # %% ../../nbs/project/04_config.ipynb #27f0b251

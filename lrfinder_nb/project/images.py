@@ -8,7 +8,6 @@ __all__ = ['SIXTEEN', 'as_mode', 'read_image', 'to_transform', 'ImageFiles', 'cl
 # %% ../../nbs/project/08_images.ipynb #cc575ff4
 import random, warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch

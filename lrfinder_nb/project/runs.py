@@ -6,7 +6,7 @@
 __all__ = ['SUCCESS', 'log', 'LAYOUT', 'success', 'lines_to', 'run_folder', 'put_aside', 'save_figure']
 
 # %% ../../nbs/project/07_runs.ipynb #3b5d74e6
-import logging, sys
+import logging
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path

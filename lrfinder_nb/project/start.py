@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'WORKERS', 'IMAGENET', 'Look', 'look', 'places', 'first_co
 # %% ../../nbs/project/10_start.ipynb #e2399ed7
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from .config import UsageError
 from .folders import Folder, scan
 from .images import read_image
-from .schema import Config, Data, Model, Optimizer, Training, Transforms
+from .schema import Config, Data, Model, Training, Transforms
 from .splits import splits_of
 
 # %% ../../nbs/project/10_start.ipynb #919ff31d
