@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lrfinder_nb import LossCurve, LRFinder, NoSuggestion, SmallCNN, consensus, digits, fit_one_cycle, mixup, set_seed, soft_cross_entropy
-from lrfinder_nb.train.one_cycle import check_device
+from lrfinder_nb.train.device import check_device
 
 
 @pytest.mark.parametrize('seed', range(5))

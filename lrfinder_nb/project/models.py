@@ -8,6 +8,12 @@ __all__ = ['SmallCNN']
 # %% ../../nbs/project/01_models.ipynb #842a5827
 from torch import nn
 
+# %% ../../nbs/project/01_models.ipynb #b2c00bf0
+def _block(channels, out_channels, stride):
+    "Convolution, batch normalisation, ReLU"
+    convolution = nn.Conv2d(channels, out_channels, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+
 # %% ../../nbs/project/01_models.ipynb #ba6c542d
 class SmallCNN(nn.Sequential):
     "Convolution blocks with batch normalisation, a global mean, dropout and a linear head"
@@ -18,7 +24,7 @@ class SmallCNN(nn.Sequential):
                  dropout:float=.1,  # share of features dropped before the head, in [0, 1)
                 ):
         if not channels: raise ValueError("channels must name at least one block, got (); pass (32, 64, 128)")
-        sizes = [in_channels, *channels]
-        blocks = [nn.Sequential(nn.Conv2d(i, o, 3, stride=1 if n == 0 else 2, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True))
-                  for n, (i, o) in enumerate(zip(sizes, sizes[1:]))]
-        super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(sizes[-1], num_classes))
+        sizes, strides = [in_channels, *channels], [1, *[2]*(len(channels) - 1)]
+        blocks = [_block(*of_block) for of_block in zip(sizes, channels, strides)]
+        head = nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], num_classes)
+        super().__init__(*blocks, nn.AdaptiveAvgPool2d(1), *head)

@@ -11,42 +11,62 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import TensorDataset
 from torchvision.transforms import v2
 
-# %% ../../nbs/train/05_mixup.ipynb #fa2e0d54
+from ..core.checks import check_count, check_number
+
+# %% ../../nbs/train/05_mixup.ipynb #994df818
 def count_classes(loader  # a loader over a dataset
                  ) -> int:
     "How many classes the dataset of `loader` has, where it says so"
     data = getattr(loader, 'dataset', None)
     if getattr(data, 'classes', None): return len(data.classes)
     labels = getattr(data, 'targets', None)
-    if labels is None and isinstance(data, torch.utils.data.TensorDataset) and len(data.tensors) == 2: labels = data.tensors[1]
-    labels = None if labels is None else torch.as_tensor(labels)
-    if labels is None or labels.ndim != 1 or labels.is_floating_point(): raise ValueError(f"num_classes cannot be read from {type(data).__name__}; pass it: mixup(loader, num_classes=10)")
-    return int(labels.max()) + 1
+    if labels is None and isinstance(data, TensorDataset) and len(data.tensors) == 2: labels = data.tensors[1]
+    if labels is not None and (labels := torch.as_tensor(labels)).ndim == 1 and not labels.is_floating_point():
+        return int(labels.max()) + 1
+    raise ValueError(f"num_classes cannot be read from {type(data).__name__}; "
+                     "pass it: mixup(loader, num_classes=10)")
 
-
+# %% ../../nbs/train/05_mixup.ipynb #fa2e0d54
 def _check_batch(batch, num_classes):
     "(images, labels) of a batch that can be mixed"
-    if not (isinstance(batch, (list, tuple)) and len(batch) == 2 and all(isinstance(x, torch.Tensor) for x in batch)): raise TypeError(f"mixup needs batches of (images, labels), got {type(batch).__name__}; mix inside your own collate_fn instead")
+    is_pair = isinstance(batch, (list, tuple)) and len(batch) == 2
+    if not (is_pair and all(isinstance(x, torch.Tensor) for x in batch)):
+        raise TypeError(f"mixup needs batches of (images, labels), got {type(batch).__name__}; "
+                        "mix inside your own collate_fn instead")
     x, y = batch
-    if y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool: raise TypeError(f"mixup needs one whole number per label, got {y.dtype} of shape {tuple(y.shape)}; pass the class indices, not one-hot or soft labels")
-    if len(x) < 2: raise ValueError("mixup needs two images or more in a batch, got 1; raise the batch size, or set drop_last=True")
-    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < num_classes: raise ValueError(f"labels must lie from 0 to num_classes - 1 = {num_classes - 1}, got {int(y.min())} to {int(y.max())}; raise num_classes")
-    return x, y.long()
+    if y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
+        raise TypeError(f"mixup needs one whole number per label, got {y.dtype} of shape {tuple(y.shape)}; "
+                        "pass the class indices, not one-hot or soft labels")
+    if len(x) < 2:
+        raise ValueError("mixup needs two images or more in a batch, got 1; "
+                         "raise the batch size, or set drop_last=True")
+    if 0 <= int(y.min()) <= int(y.max()) < num_classes: return x, y.long()
+    raise ValueError(f"labels must lie from 0 to num_classes - 1 = {num_classes - 1}, "
+                     f"got {int(y.min())} to {int(y.max())}; raise num_classes")
 
 # %% ../../nbs/train/05_mixup.ipynb #c01e67f1
 class Mixed:
     "A loader whose batches are blended; iterating draws from torch's random state, or from a seed of its own"
     def __init__(self, loader, transform, prob, num_classes, seed):
-        self.loader, self.transform, self.prob, self.num_classes, self.seed = loader, transform, prob, num_classes, seed
+        self.loader, self.transform, self.prob = loader, transform, prob
+        self.num_classes, self.seed = num_classes, seed
         self.dataset, self.batch_size = getattr(loader, 'dataset', None), getattr(loader, 'batch_size', None)
 
     def over(self, loader):
         "The same blending of another loader, such as the share of one process"
         return Mixed(loader, self.transform, self.prob, self.num_classes, self.seed)
     def __len__(self): return len(self.loader)
-    def __repr__(self): return f"Mixed({type(self.transform).__name__} of {type(self.loader).__name__}, prob {self.prob:g}, {self.num_classes} classes)"
+    def __repr__(self):
+        return (f"Mixed({type(self.transform).__name__} of {type(self.loader).__name__}, prob {self.prob:g}, "
+                f"{self.num_classes} classes)")
+
+    def _blend(self, x, y):
+        "The batch blended, or with its labels as probabilities"
+        if torch.rand(()) < self.prob: return self.transform(x, y)
+        return x, F.one_hot(y, self.num_classes).float()
 
     def __iter__(self):
         own = None if self.seed is None else torch.Generator().manual_seed(self.seed).get_state()
@@ -54,13 +74,15 @@ class Mixed:
             x, y = _check_batch(batch, self.num_classes)
             outer = torch.get_rng_state()
             if own is not None: torch.set_rng_state(own)
-            try: mixed = self.transform(x, y) if torch.rand(()) < self.prob else (x, F.one_hot(y, self.num_classes).float())
+            try: mixed = self._blend(x, y)
             finally:
-                if own is not None: own = torch.get_rng_state(); torch.set_rng_state(outer)
+                if own is not None:
+                    own = torch.get_rng_state()
+                    torch.set_rng_state(outer)
             yield mixed
 
 # %% ../../nbs/train/05_mixup.ipynb #be3f68de
-def mixup(loader,  # iterable of (images, labels): images of shape (b, ...), labels whole numbers of shape (b,), b from 2
+def mixup(loader,  # iterable of (images, labels): images of shape (b, ...), b from 2, labels of shape (b,)
           alpha:float=.2,  # of the Beta distribution of the weight, positive; larger blends more
           *, cutmix:bool=False,  # paste a rectangle instead of averaging; images of shape (b, c, h, w)
           prob:float=1.,  # share of the batches that are blended, from 0 to 1
@@ -68,12 +90,15 @@ def mixup(loader,  # iterable of (images, labels): images of shape (b, ...), lab
           seed:int|None=None,  # seed of the blending, the same in every pass; None for torch's random state
          ) -> Mixed:
     "The same loader with blended batches: (images, probabilities of shape (b, num_classes)), for `cross_entropy`"
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < math.inf: raise ValueError(f"alpha must be positive, got {alpha!r:.60}; 0.2 is customary, and without MixUp use the loader itself")
-    if isinstance(prob, bool) or not isinstance(prob, (int, float)) or not 0 <= prob <= 1: raise ValueError(f"prob must lie from 0 to 1, got {prob!r:.60}; 1 blends every batch")
-    if isinstance(loader, (Iterator, torch.Tensor, str)) or not hasattr(loader, '__iter__'): raise TypeError(f"loader must be an iterable of batches that can be read again, got {type(loader).__name__}; pass a DataLoader")
+    hint = '0.2 is customary, and without MixUp use the loader itself'
+    alpha = check_number('alpha', alpha, above=0, below=math.inf, hint=hint)
+    check_number('prob', prob, least=0, most=1, hint='1 blends every batch')
+    if isinstance(loader, (Iterator, torch.Tensor, str)) or not hasattr(loader, '__iter__'):
+        raise TypeError("loader must be an iterable of batches that can be read again, "
+                        f"got {type(loader).__name__}; pass a DataLoader")
     n = count_classes(loader) if num_classes is None else num_classes
-    if isinstance(n, bool) or not isinstance(n, int) or n < 2: raise ValueError(f"num_classes must be a whole number from 2, got {n!r:.60}; pass the width of the model's output")
-    return Mixed(loader, (v2.CutMix if cutmix else v2.MixUp)(alpha=float(alpha), num_classes=n), prob, n, seed)
+    n = check_count('num_classes', n, least=2, hint="pass the width of the model's output")
+    return Mixed(loader, (v2.CutMix if cutmix else v2.MixUp)(alpha=alpha, num_classes=n), prob, n, seed)
 
 
 def soft_cross_entropy(output,  # logits, shape (b, c)
