@@ -9,7 +9,7 @@ ini = ConfigParser(delimiters=['='])
 ini.read(here/'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
 licenses = {'apache2': 'Apache-2.0'}
-statuses = {'3': 'Development Status :: 3 - Alpha', '4': 'Development Status :: 4 - Beta', '5': 'Development Status :: 5 - Production/Stable'}
+statuses = {'3': '3 - Alpha', '4': '4 - Beta', '5': '5 - Production/Stable'}
 
 setup(
     name=cfg['lib_name'],
@@ -32,7 +32,7 @@ setup(
         'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
     },
     classifiers=[
-        statuses[cfg['status']],
+        f"Development Status :: {statuses[cfg['status']]}",
         f"Intended Audience :: {cfg['audience']}",
         f"Natural Language :: {cfg['language']}",
         'Framework :: Jupyter',

@@ -6,10 +6,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from bridge import Faults, Site, settings
+from bridge import Faults, Site
+from cells import escape, settings
 
 ini = settings()
-project, author, version, release, copyright = ini['title'], ini['author'], ini['version'], ini['version'], ini['copyright']
+project, author, copyright = ini['title'], ini['author'], ini['copyright']
+version = release = ini['version']
 BUILT = HERE.parent/ini['doc_path']/'static'      # pictures and data made by the build
 BUILT.mkdir(parents=True, exist_ok=True)
 
@@ -24,14 +26,15 @@ add_module_names = False
 python_maximum_signature_line_length = 70
 toc_object_entries = False      # the side shows the sections of the lesson
 nitpicky = True                 # a link to a missing name is a warning, and -W makes it an error
-nitpick_ignore_regex = [('py:class', '.*'), ('py:exc', '.*')]      # types in signatures, most of other libraries
+nitpick_ignore_regex = [('py:class', '.*'), ('py:exc', '.*')]      # types in signatures of other libraries
 html_theme, html_title = 'furo', project
 html_static_path = ['_static', str(BUILT)]
 html_css_files, html_js_files = ['site.css'], [('site.js', {'defer': 'defer'})]
 html_favicon = '_static/favicon.svg'
 html_math_renderer = 'mathml'   # no script, no CDN
 html_show_sourcelink = html_copy_source = html_show_sphinx = False
-html_baseurl = f"{ini['doc_host']}{ini['doc_baseurl']}".rstrip('/') + '/' + (f"{v}/" if (v := os.environ.get('DOCS_VERSION')) else '')
+html_baseurl = f"{ini['doc_host']}{ini['doc_baseurl']}".rstrip('/') + '/'
+if v := os.environ.get('DOCS_VERSION'): html_baseurl += f'{v}/'
 html_theme_options = dict(navigation_with_keys=False)
 pygments_style, pygments_dark_style = 'a11y-light', 'a11y-dark'
 copybutton_exclude = '.linenos, .gp, .go'
@@ -56,19 +59,33 @@ def stage(app):
     except Faults as e: raise ExtensionError(f'the notebooks cannot become pages:\n{e}') from None
 
 
-ARGUMENTS = re.compile(r'<dl>\n((?:<dd><em class="sig-param.*?</dd>\n?)+)</dl>', re.S)      # a list without terms, which screen readers stumble over
+# Arguments of a long signature are a list without terms, which screen readers stumble over.
+ARGUMENTS = re.compile(r'<dl>\n((?:<dd><em class="sig-param.*?</dd>\n?)+)</dl>', re.S)
+
+
+def spans(m):
+    "The arguments as plain blocks"
+    inner = m[1].replace('<dd>', '<span class="sig-arg">').replace('</dd>', '</span>')
+    return f'<span class="sig-args">{inner}</span>'
 
 
 def describe(app, name, template, context, doctree):
     "What search engines and previews show of a page"
-    from bridge import escape
     title, about = app.site.about.get(name, (project, ini['description']))
     about = about.replace('`', '') or ini['description']
-    tags = dict(title=title if title == project else f'{title} · {project}', description=about, type='website', url=html_baseurl + ('' if name == 'index' else f'{name}.html'), image=html_baseurl + '_static/social.png', site_name=project)
-    if tree := context.get('furo_navigation_tree'): context['furo_navigation_tree'] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
-    if body := context.get('body'): context['body'] = ARGUMENTS.sub(lambda m: '<span class="sig-args">' + m[1].replace('<dd>', '<span class="sig-arg">').replace('</dd>', '</span>') + '</span>', body)
-    tags['image:alt'] = 'A learning-rate curve with its suggested rate'
-    context['metatags'] = context.get('metatags', '') + f'\n<meta name="description" content="{escape(about)}"/>\n<meta name="twitter:card" content="summary_large_image"/>' + ''.join(f'\n<meta property="og:{k}" content="{escape(v)}"/>' for k, v in tags.items())
+    if tree := context.get('furo_navigation_tree'):
+        context['furo_navigation_tree'] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    if body := context.get('body'): context['body'] = ARGUMENTS.sub(spans, body)
+    previews = {
+        'title': title if title == project else f'{title} · {project}',
+        'description': about, 'type': 'website',
+        'url': html_baseurl + ('' if name == 'index' else f'{name}.html'), 'site_name': project,
+        'image': html_baseurl + '_static/social.png',
+        'image:alt': 'A learning-rate curve with its suggested rate'}
+    tags = [f'name="description" content="{escape(about)}"',
+            'name="twitter:card" content="summary_large_image"']
+    tags += [f'property="og:{k}" content="{escape(v)}"' for k, v in previews.items()]
+    context['metatags'] = '\n'.join([context.get('metatags', ''), *(f'<meta {tag}/>' for tag in tags)])
 
 
 def lists(app, failed):
@@ -76,9 +93,14 @@ def lists(app, failed):
     if failed or app.builder.name != 'html': return
     names = sorted(app.env.found_docs, key=lambda n: (n != 'index', n))
     url = lambda n: html_baseurl + f'{n}.html'
-    (Path(app.outdir)/'sitemap.xml').write_text('<?xml version="1.0" encoding="utf-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n' + ''.join(f'<url><loc>{url(n)}</loc></url>\n' for n in names) + '</urlset>\n')
+    locs = [f'<url><loc>{url(n)}</loc></url>' for n in names]
+    head = ['<?xml version="1.0" encoding="utf-8"?>',
+            '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">']
+    (Path(app.outdir)/'sitemap.xml').write_text('\n'.join([*head, *locs, '</urlset>', '']))
     about = {n: app.site.about.get(n, (n, '')) for n in names}
-    (Path(app.outdir)/'llms.txt').write_text(f"# {project}\n\n> {ini['description']}\n\n" + '\n'.join(f'- [{t}]({url(n)}): {d}' for n, (t, d) in about.items()) + '\n')
+    lines = [f'- [{title}]({url(n)}): {words}' for n, (title, words) in about.items()]
+    head = [f'# {project}', '', f"> {ini['description']}", '']
+    (Path(app.outdir)/'llms.txt').write_text('\n'.join([*head, *lines, '']))
 
 
 def setup(app):

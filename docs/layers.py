@@ -1,4 +1,4 @@
-"""The folders of the package as the code has them: what each imports, and what it loads inside methods only.
+"""The folders of the package in the code: what each imports, and what it loads inside methods only.
 
     python docs/layers.py           writes the table into CONTRIBUTING.md
     python docs/layers.py --check   says whether the table there is that of the code
@@ -16,9 +16,10 @@ MARKED = re.compile(r'(<!-- folders: written by docs/layers.py -->\n).*?(<!-- en
 
 
 def imported(node, parts, inside=False):
-    "(path of what is imported, whether inside a function) for each import under `node` in the module at `parts`"
+    "(path of what is imported, whether inside a function) of the imports in the module at `parts`"
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import): yield from ((tuple(alias.name.split('.')), inside) for alias in child.names)
+        if isinstance(child, ast.Import):
+            yield from ((tuple(alias.name.split('.')), inside) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             home = parts[:len(parts) - child.level] if child.level else ()
             yield (*home, *(child.module.split('.') if child.module else ())), inside
@@ -36,7 +37,7 @@ def modules(package=PACKAGE):
 
 
 def arrows(found, inside=False):
-    "{(module, module of another folder)} of the imports at the top of modules, or of those inside functions"
+    "{(module, module of another folder)} of the imports at the top, or of those inside functions"
     pairs = [(name, path) for name, paths in found.items() for path, deep in paths if deep == inside]
     own = {(name, '.'.join(path[1:3])) for name, path in pairs if path[0] == PACKAGE.name}
     return {(a, b) for a, b in own if a.split('.')[0] != b.split('.')[0]}

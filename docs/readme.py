@@ -7,7 +7,7 @@ import re
 import sys
 
 import nbformat
-from bridge import LINK, page, settings, split
+from cells import LINK, page, settings, split
 from nbconvert import MarkdownExporter
 from run_nbs import ROOT
 
@@ -24,33 +24,41 @@ def picture(m, outputs):
 
 
 def absolute(target):
-    "The address of what a link of the notebook points to: a page of the site, a picture of the README, or a file of the repository"
+    "The address that a link of the notebook has in the README: on the site, or in the repository"
     ini = settings()
     if re.match(r'https?:|#', target): return target
-    if target.startswith(PICTURES): return f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/{target}" + '?sanitize=true'*target.endswith('.svg')
+    if target.startswith(PICTURES):
+        raw = f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/{target}"
+        return raw + '?sanitize=true'*target.endswith('.svg')
     name, _, anchor = target.partition('#')
     path = (ROOT/'nbs'/name).resolve()
     if not path.exists(): raise SystemExit(f'nbs/index.ipynb: broken link to {target}')
-    if path.suffix == '.ipynb': return f"{ini['doc_host']}{ini['doc_baseurl']}/{page(path.relative_to(ROOT/'nbs'))}.html" + f'#{anchor}'*bool(anchor)
-    return f"{ini['git_url']}/{'tree' if path.is_dir() else 'blob'}/{ini['branch']}/{path.relative_to(ROOT).as_posix()}"
+    if path.suffix == '.ipynb':
+        name = page(path.relative_to(ROOT/'nbs'))
+        return f"{ini['doc_host']}{ini['doc_baseurl']}/{name}.html" + f'#{anchor}'*bool(anchor)
+    kind = 'tree' if path.is_dir() else 'blob'
+    return f"{ini['git_url']}/{kind}/{ini['branch']}/{path.relative_to(ROOT).as_posix()}"
 
 
 def shown(cell):
     "(source, outputs) of a code cell as the reader sees it, or None where it is hidden"
     found, code = split(cell)
     if 'hide' in found or found.get('include') == 'false': return None
-    return '' if found.get('echo') == 'false' else code, [] if found.get('output') == 'false' else cell.outputs
+    outputs = [] if found.get('output') == 'false' else cell.outputs
+    return '' if found.get('echo') == 'false' else code, outputs
 
 
 def render():
     "Contents of README.md and of its pictures, by path"
-    nb, out = nbformat.read(ROOT/'nbs/index.ipynb', 4), nbformat.v4.new_notebook(metadata={'language_info': {'name': 'python'}})
+    nb = nbformat.read(ROOT/'nbs/index.ipynb', 4)
+    out = nbformat.v4.new_notebook(metadata={'language_info': {'name': 'python'}})
     for c in nb.cells:
         if c.cell_type == 'markdown': out.cells.append(nbformat.v4.new_markdown_cell(c.source))
         elif c.cell_type == 'code' and (s := shown(c)):
             if s[0]: out.cells.append(nbformat.v4.new_code_cell(s[0], outputs=s[1]))
             else: out.cells += [nbformat.v4.new_markdown_cell(o.data['text/markdown']) for o in s[1]]
-    text, res = MarkdownExporter().from_notebook_node(out, resources={'output_files_dir': PICTURES, 'unique_key': 'index'})
+    names = {'output_files_dir': PICTURES, 'unique_key': 'index'}
+    text, res = MarkdownExporter().from_notebook_node(out, resources=names)
     text = TWIN.sub(lambda m: picture(m, res['outputs']), text)
     text = text.replace('![png](', '![What the finder shows](')
     text = LINK.sub(lambda m: f'{m[1]}({absolute(m[2])})', text)
@@ -68,7 +76,8 @@ def main(args):
         for p in stale: print(f'{p.relative_to(ROOT)} is out of date; run python docs/readme.py')
         return bool(stale)
     for p in stale:
-        if p in files: p.parent.mkdir(exist_ok=True); p.write_bytes(files[p])
+        p.parent.mkdir(exist_ok=True)
+        if p in files: p.write_bytes(files[p])
         else: p.unlink()
 
 

@@ -1,4 +1,4 @@
-"""Execute notebooks in place and store their outputs; `--check` says which stored outputs are not those of the source.
+"""Execute notebooks in place and store their outputs; `--check` says which outputs are out of date.
 
     python docs/run_nbs.py                  every notebook of nbs/
     python docs/run_nbs.py nbs/core/02_curve.ipynb
@@ -15,6 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
+WIDGET = 'application/vnd.jupyter.widget-view+json'
 SKIPPED = re.compile(r'^#\s*\|\s*eval:\s*false', re.M | re.I)
 
 
@@ -27,7 +28,8 @@ class Client(NotebookClient):
 
 def fingerprint(nb):
     "Of each code cell that the stored outputs came from, a word"
-    return ' '.join(hashlib.sha256(c.source.encode()).hexdigest()[:6] for c in nb.cells if c.cell_type == 'code')
+    code = [c.source.encode() for c in nb.cells if c.cell_type == 'code']
+    return ' '.join(hashlib.sha256(c).hexdigest()[:6] for c in code)
 
 
 def changed(nb):
@@ -39,16 +41,18 @@ def changed(nb):
 
 
 def run(path):
-    "Execute the notebook at `path`, with an empty Jupyter configuration and the folder of the notebook as the working one"
+    "Execute the notebook at `path` in its own folder"
     nb = nbformat.read(path, 4)
     for c in nb.cells:
         if c.cell_type == 'code': c.outputs, c.execution_count = [], None
-    Client(nb, timeout=1200, kernel_name='python3', store_widget_state=False, resources={'metadata': {'path': str(path.parent)}}).execute()
-    for c in nb.cells:      # a widget without its kernel is an error message; the picture beside it stays
-        if c.cell_type == 'code': c.outputs = [o for o in c.outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+    here = {'metadata': {'path': str(path.parent)}}
+    Client(nb, timeout=1200, kernel_name='python3', store_widget_state=False, resources=here).execute()
+    for c in nb.cells:      # a widget without its kernel is an error message, and the picture beside it stays
+        if c.cell_type == 'code': c.outputs = [o for o in c.outputs if WIDGET not in o.get('data', {})]
     nb.metadata.pop('widgets', None)
     text = nbformat.writes(nb)
-    for i, old in enumerate(dict.fromkeys(re.findall(r'lrx-[0-9a-f]{8}', text))): text = text.replace(old, f'lrx-{i}')     # random names would change the file at every run
+    drawn = dict.fromkeys(re.findall(r'lrx-[0-9a-f]{8}', text))      # random names would change the file each time
+    for i, old in enumerate(drawn): text = text.replace(old, f'lrx-{i}')
     nb = nbformat.reads(text, 4)
     nb.metadata.pop('language_info', None)
     nb.metadata.executed = fingerprint(nb)
@@ -63,17 +67,23 @@ def faults(path):
         for o in c.get('outputs', []):
             if o.output_type == 'error': yield f'cell {i} ended in {o.ename}'
             if o.get('name') == 'stderr': yield f'cell {i} wrote to stderr'
-            if str(ROOT) in str(o) or str(Path.home()) + os.sep in str(o): yield f'cell {i} shows a path of this machine'
+            paths = (str(ROOT), f'{Path.home()}{os.sep}')
+            if any(p in str(o) for p in paths): yield f'cell {i} shows a path of this machine'
+
+
+def check(paths):
+    "Say what is wrong with the stored outputs, and return whether something is"
+    bad = [(p.relative_to(ROOT), f) for p in paths for f in faults(p)]
+    for name, fault in bad: print(f'{name}: {fault}; run python docs/run_nbs.py {name}')
+    if not bad: print(f'{len(paths)} notebooks are executed')
+    return bool(bad)
 
 
 def main(args):
-    check = '--check' in args
     names = [a for a in args if a != '--check']
-    paths = [Path(n).resolve() for n in names] or sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-    if check:
-        bad = [f'{p.relative_to(ROOT)}: {f}' for p in paths for f in faults(p)]
-        print('\n'.join([f'{b}; run python docs/run_nbs.py {b.split(":")[0]}' for b in bad] or [f'{len(paths)} notebooks are executed']))
-        return bool(bad)
+    found = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+    paths = [Path(n).resolve() for n in names] or found
+    if '--check' in args: return check(paths)
     for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'IPYTHONDIR'):
         Path(os.environ.setdefault(k, str(ROOT/'.jupyter-home'/k))).mkdir(parents=True, exist_ok=True)
     for p in paths:

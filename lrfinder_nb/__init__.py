@@ -1,4 +1,4 @@
-"""The learning-rate finder for notebooks. Public names are loaded when first used, so that a part that needs no torch loads none."""
+"""The learning-rate finder for notebooks. Public names are loaded when first used: what needs no torch loads none."""
 __version__ = "0.1.0"
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The site: built from the committed notebooks, then read in a browser as people do, and refused where a notebook is wrong"""
+"""The site: built from the committed notebooks, read in a browser, refused where a notebook is wrong"""
 import copy
 import functools
 import os
@@ -17,14 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT/'docs'), str(ROOT/'tests/browser')]
 from lab import browsing, chromium  # noqa: E402
 
-NEEDS = {'sphinx': 'sphinx', 'myst_nb': 'myst-nb', 'furo': 'furo', 'sphinx_copybutton': 'sphinx-copybutton', 'latex2mathml': 'latex2mathml'}
+NEEDS = {'sphinx': 'sphinx', 'myst_nb': 'myst-nb', 'furo': 'furo',
+         'sphinx_copybutton': 'sphinx-copybutton', 'latex2mathml': 'latex2mathml'}
 BROWSES = {'playwright': 'playwright', 'axe_playwright_python': 'axe-playwright-python'}
 
 
 def need(modules, *others):
     "A skip, or a failure where LRFINDER_BROWSER=required, that says what is missing"
-    gone = ', '.join([f'no {m} (pip install {p})' for m, p in modules.items() if find_spec(m) is None] + [o for o in others if o])
-    if gone and os.environ.get('LRFINDER_BROWSER') == 'required': pytest.fail(f'the tests of the site cannot run: {gone}')
+    missing = [f'no {m} (pip install {p})' for m, p in modules.items() if find_spec(m) is None]
+    gone = ', '.join(missing + [o for o in others if o])
+    if gone and os.environ.get('LRFINDER_BROWSER') == 'required':
+        pytest.fail(f'the tests of the site cannot run: {gone}')
     if gone: pytest.skip(f'skipped the tests of the site: {gone}')
 
 
@@ -34,7 +37,9 @@ def html():
     need(NEEDS)
     src, out = ROOT/'_docs/src', ROOT/'_docs/html'
     src.mkdir(parents=True, exist_ok=True)
-    r = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-a', '-E', '-W', '--keep-going', '-c', str(ROOT/'docs'), '-d', str(ROOT/'_docs/cache'), str(src), str(out)], capture_output=True, text=True, cwd=ROOT)
+    options = ['-q', '-a', '-E', '-W', '--keep-going', '-c', ROOT/'docs', '-d', ROOT/'_docs/cache', src, out]
+    call = [sys.executable, '-m', 'sphinx', *map(str, options)]
+    r = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
     assert r.returncode == 0, r.stderr[-4000:]
     return out
 
@@ -64,9 +69,13 @@ def new_page(browser, url):
     pages, wrong = [], []
     def make(**kw):
         page = browser.new_context(**{'viewport': dict(width=1280, height=900), **kw}).new_page()
+        def console(m):
+            if m.type == 'error': wrong.append(f'{page.url}: {m.text}')
+        def request(r):
+            if not r.url.startswith((url, 'data:', 'blob:')): wrong.append(f'{page.url}: asked for {r.url}')
         page.on('pageerror', lambda e: wrong.append(f'{page.url}: {e}'))
-        page.on('console', lambda m: wrong.append(f'{page.url}: {m.text}') if m.type == 'error' else None)
-        page.on('request', lambda r: None if r.url.startswith((url, 'data:', 'blob:')) else wrong.append(f'{page.url}: asked for {r.url}'))
+        page.on('console', console)
+        page.on('request', request)
         pages.append(page)
         return page
     yield make
@@ -76,33 +85,41 @@ def new_page(browser, url):
 
 def sitemap(html):
     "Names of all pages"
-    from bridge import settings
+    from cells import settings
     ini = settings()
     base = f"{ini['doc_host']}{ini['doc_baseurl']}".rstrip('/') + '/'
-    urls = [e.text for e in ElementTree.parse(html/'sitemap.xml').iter('{http://www.sitemaps.org/schemas/sitemap/0.9}loc')]
+    loc = '{http://www.sitemaps.org/schemas/sitemap/0.9}loc'
+    urls = [e.text for e in ElementTree.parse(html/'sitemap.xml').iter(loc)]
     assert urls and all(u.startswith(base) for u in urls)
     return [u.removeprefix(base) for u in urls]
 
 
 def shot(page, name):
     "Keep a picture of the whole page in LRFINDER_SHOTS"
-    if folder := os.environ.get('LRFINDER_SHOTS'): page.screenshot(path=Path(folder)/f'{name}.png', full_page=True)
+    folder = os.environ.get('LRFINDER_SHOTS')
+    if folder: page.screenshot(path=Path(folder)/f'{name}.png', full_page=True)
+
+
+BROKEN = '[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)'
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_every_page(html, url, new_page, scheme):
-    "Loads, has a title, a description and words for its pictures, fits a phone, and axe has no serious complaint"
+    "It loads, has a title, a description and words for its pictures, fits a phone, and axe does not complain"
     from axe_playwright_python.sync_playwright import Axe
     page, bad, seen = new_page(color_scheme=scheme), [], set()
-    options = {'resultTypes': ['violations']} | ({'runOnly': ['color-contrast']} if scheme == 'dark' else {})      # the rest does not depend on colours
+    options = {'resultTypes': ['violations']}
+    if scheme == 'dark': options['runOnly'] = ['color-contrast']        # the rest does not depend on colours
     for name in sitemap(html):
         page.set_viewport_size(dict(width=1280, height=900))
         page.goto(url + name)
         title, about = page.title(), page.locator('meta[name=description]').get_attribute('content')
         assert len(about) > 20 and title not in seen, name
         seen.add(title)
-        bad += [f'{name}: {v["id"]}: {n["target"]}: {n["html"][:150]}' for v in Axe().run(page, options=options).response['violations'] if v['impact'] in ('serious', 'critical') for n in v['nodes'][:3]]
-        bad += [f'{name}: a picture that does not show: {alt}' for alt in page.evaluate('[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)')]
+        found = Axe().run(page, options=options).response['violations']
+        grave = [v for v in found if v['impact'] in ('serious', 'critical')]
+        bad += [f'{name}: {v["id"]}: {n["target"]}: {n["html"][:150]}' for v in grave for n in v['nodes'][:3]]
+        bad += [f'{name}: a picture that does not show: {alt}' for alt in page.evaluate(BROKEN)]
         bad += [f'{name}: a picture without words' for _ in page.locator('img:not([alt]), img[alt=""]').all()]
         shot(page, f"{name[:-5].replace('/', '-')}-{scheme}")
         page.set_viewport_size(dict(width=390, height=844))
@@ -118,9 +135,10 @@ def test_dark(url, new_page):
     for p in (light, dark): p.goto(url)
     first = light.evaluate(ink)
     assert first != dark.evaluate(ink)
-    light.locator('.theme-toggle-header:visible, .theme-toggle-content:visible').get_by_role('button').or_(light.locator('button.theme-toggle:visible')).first.click()
-    seen = {first}
-    for _ in range(3): seen.add(light.evaluate(ink)); light.locator('button.theme-toggle:visible').first.click()
+    toggle, seen = light.locator('button.theme-toggle:visible').first, {first}
+    for _ in range(3):
+        toggle.click()
+        seen.add(light.evaluate(ink))
     assert len(seen) == 2
     assert 'invert' in dark.locator('img.plot').first.evaluate('e => getComputedStyle(e).filter')
 
@@ -130,7 +148,7 @@ def test_search(url, new_page):
     page.goto(url + 'search.html?q=diverge_threshold')
     page.wait_for_selector('ul.search li a')
     assert page.locator('ul.search li a').count() >= 3
-    assert 'diverge_threshold' in page.locator('ul.search').inner_text()
+    page.locator('ul.search', has_text='diverge_threshold').wait_for()      # the excerpts come later
 
 
 def test_try(url, new_page):
@@ -155,7 +173,9 @@ def test_try(url, new_page):
         assert state() == start
         page.get_by_label('steepest').check()
         page.locator('#try-skip').press('ArrowRight')
-        assert number.inner_text().startswith(f"lr {analyse(curve, None, int(page.locator('#try-skip-value').inner_text()), diverge_threshold=4, rule='steepest').suggestion.lr:.2e}")
+        skip = int(page.locator('#try-skip-value').inner_text())
+        steepest = analyse(curve, None, skip, diverge_threshold=4, rule='steepest')
+        assert number.inner_text().startswith(f'lr {steepest.suggestion.lr:.2e}')
         page.locator('#try-threshold').press('Home')
         t = float(page.locator('#try-threshold-value').inner_text())
         assert page.locator('.t-cut').get_attribute('d') and t < 4
@@ -172,18 +192,22 @@ def test_api(html):
         if name == '__version__': continue
         assert f'lrfinder_nb.{name}' in entries, name
         uri = entries[f'lrfinder_nb.{name}'].uri
-        entry = re.search(rf'<dt class="sig[^"]*" id="{re.escape(uri.partition("#")[2])}">.*?</dd></dl>', pages[html/uri.partition('#')[0]], re.S)
+        file, _, anchor = uri.partition('#')
+        entry = re.search(rf'<dt class="sig[^"]*" id="{re.escape(anchor)}">.*?</dd></dl>', pages[html/file], re.S)
         assert entry, name
         words = {m for m in re.findall(r'<strong>\**([\w]+)</strong> – \S', entry[0])}
         obj = getattr(lrfinder_nb, name)
-        code = getattr(getattr(obj, '__init__', None), '__code__', None) if isinstance(obj, type) else getattr(obj, '__code__', None)
-        if code: assert not set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]) - {'self'} - words, name
+        code = getattr(obj.__init__ if isinstance(obj, type) else obj, '__code__', None)
+        arguments = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount] if code else ()
+        assert not set(arguments) - {'self'} - words, name
 
 
 def test_size(html):
     files = [p for p in html.rglob('*') if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= 10*2**20
-    front = (html/'index.html').stat().st_size + sum((html/p).stat().st_size for p in set(re.findall(r'(?:src|href)="(_static/[^"?#]+)', (html/'index.html').read_text())))
+    index = html/'index.html'
+    parts = set(re.findall(r'(?:src|href)="(_static/[^"?#]+)', index.read_text()))
+    front = sum(p.stat().st_size for p in (index, *(html/name for name in parts)))
     assert front <= 2**20, front
 
 
@@ -191,20 +215,24 @@ def test_lists(html):
     "llms.txt names every page of the sitemap; icon and preview are there"
     text = (html/'llms.txt').read_text()
     assert all(name in text for name in sitemap(html) if name != 'index.html')
-    assert (html/'_static/favicon.svg').exists() and (html/'_static/social.png').read_bytes()[16:24] == (1200).to_bytes(4, 'big') + (630).to_bytes(4, 'big')
+    assert (html/'_static/favicon.svg').exists()
+    size = (1200).to_bytes(4, 'big') + (630).to_bytes(4, 'big')
+    assert (html/'_static/social.png').read_bytes()[16:24] == size
 
 
 def test_readme(html):
     "Links and pictures of the README are absolute, and what they name is there"
-    from bridge import settings
+    from cells import settings
     ini, there = settings(), set(sitemap(html))
     targets = re.findall(r'\]\(([^)\s]+)\)', (ROOT/'README.md').read_text())
-    base, raw = f"{ini['doc_host']}{ini['doc_baseurl']}/", f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/"
+    base = f"{ini['doc_host']}{ini['doc_baseurl']}/"
+    raw = f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/"
     assert any(t.startswith(raw) for t in targets) and any(t.startswith(base) for t in targets)
     for t in targets:
         if t.startswith(base): assert t.removeprefix(base).partition('#')[0] in there, t
         elif t.startswith(raw): assert (ROOT/t.removeprefix(raw).partition('?')[0]).is_file(), t
-        elif t.startswith(ini['git_url']): assert (ROOT/re.sub('^/(tree|blob)/[^/]+/', '', t.removeprefix(ini['git_url']))).exists(), t
+        elif t.startswith(ini['git_url']):
+            assert (ROOT/re.sub('^/(tree|blob)/[^/]+/', '', t.removeprefix(ini['git_url']))).exists(), t
         else: assert t.startswith('https://'), t
 
 
@@ -231,7 +259,10 @@ def wrong(tmp_path):
     return said
 
 
-def code_at(cells): return next(i for i, c in enumerate(cells) if c.cell_type == 'code' and c.outputs and not c.source.startswith('#'))
+def code_at(cells):
+    "Index of the first code cell with an output"
+    found = ((i, c) for i, c in enumerate(cells) if c.cell_type == 'code' and c.outputs)
+    return next(i for i, c in found if not c.source.startswith('#'))
 
 
 def test_refused(wrong):
@@ -244,17 +275,22 @@ def test_refused(wrong):
         return change
     assert f"{name}, cell {i}: unknown directive 'ecko'" in wrong(source(i, lambda s: '#| ecko: false\n' + s))
     assert f'{name}, cell {i}: echo must be true or false' in wrong(source(i, lambda s: '#| echo: maybe\n' + s))
-    assert f'{name}, cell 0: this line of the title cell would be lost' in wrong(source(0, lambda s: s + '\n\nA line more.'))
-    assert f'{name}, cell 1: broken link to nowhere.ipynb' in wrong(source(1, lambda s: s + ' [there](nowhere.ipynb)'))
-    def failed(cells): cells[i].outputs = [nbformat.v4.new_output('error', ename='KeyError', evalue='x', traceback=[])]
+    longer = source(0, lambda s: s + '\n\nA line more.')
+    assert f'{name}, cell 0: this line of the title cell would be lost' in wrong(longer)
+    linked = source(1, lambda s: s + ' [there](nowhere.ipynb)')
+    assert f'{name}, cell 1: broken link to nowhere.ipynb' in wrong(linked)
+    error = nbformat.v4.new_output('error', ename='KeyError', evalue='x', traceback=[])
+    def failed(cells): cells[i].outputs = [error]
     assert f'{name}, cell {i}: ended in KeyError' in wrong(failed)
     def unrun(cells): cells.append(nbformat.v4.new_code_cell('finder.suggestion'))
-    assert f'{name}, cell {len(good)}: was changed, added or removed and not executed' in wrong(unrun, executed=False)
-    assert f'{name}, cell {i}: was changed, added or removed and not executed' in wrong(source(i, lambda s: s + '  # now'), executed=False)
+    stale = 'was changed, added or removed and not executed'
+    assert f'{name}, cell {len(good)}: {stale}' in wrong(unrun, executed=False)
+    assert f'{name}, cell {i}: {stale}' in wrong(source(i, lambda s: s + '  # now'), executed=False)
     def without(cells): del cells[i]
-    assert 'was changed, added or removed and not executed' in wrong(without, executed=False)
-    plot = next(j for j, c in enumerate(good) if c.cell_type == 'code' and any('image/png' in o.get('data', {}) for o in c.outputs))
-    assert f'{name}, cell {plot}: a picture without words' in wrong(source(plot, lambda s: '7' + s.replace('finder.plot()', 'finder.draw()')))
+    assert stale in wrong(without, executed=False)
+    pictured = lambda c: any('image/png' in o.get('data', {}) for o in c.get('outputs', []))
+    plot = next(j for j, c in enumerate(good) if pictured(c))
+    assert f'{name}, cell {plot}: a picture without words' in wrong(source(plot, lambda s: 'draw()'))
 
 
 def test_directives():
@@ -264,13 +300,20 @@ def test_directives():
     from bridge import Notebook, Site
     site = Site(ROOT/'_docs/none')
     out = [nbformat.v4.new_output('stream', name='stdout', text='hi')]
-    cell = lambda s: list(Notebook(Path('x.ipynb'), nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('#| default_exp x')]), site).code_cells(1, nbformat.v4.new_code_cell(s, outputs=out)))
+    new = nbformat.v4.new_code_cell
+    notebook = Notebook(Path('x.ipynb'), nbformat.v4.new_notebook(cells=[new('#| default_exp x')]), site)
+    cell = lambda s: list(notebook.code_cells(1, new(s, outputs=out)))
     assert cell('#| hide\nx') == [] == cell('#| include: false\nx') == cell('#| export\nimport x')
     assert cell('#| echo: false\nx')[0].metadata.tags == ['remove-input']
     assert cell('#| output: false\nx')[0].outputs == [] and cell('#| eval: false\nx')[0].source == 'x'
     assert cell('#| code-fold: true\nx')[0].metadata.tags == ['hide-input']
-    assert [c.cell_type for c in cell('#| export\ndef f(a  # an a\n     ):\n    "Does it"')] == ['markdown', 'code']
-    assert [c.cell_type for c in cell('#| exports\ndef f(a  # an a\n     ):\n    "Does it"')] == ['code', 'markdown']
+    internal = cell('#| export\ndef f(a  # an a\n     ):\n    "Does `it`"')
+    assert [c.cell_type for c in internal] == ['markdown', 'code', 'markdown', 'code']
+    assert '<summary><code>f</code>: Does <code>it</code></summary>' in internal[0].source
+    shown = cell('#| exports\ndef f(a  # an a\n     ):\n    "Does it"')
+    assert [c.cell_type for c in shown] == ['code', 'markdown']
     assert [c.cell_type for c in cell('#| exporti\ndef _f(): pass')] == ['code']
-    entry = cell('#| export\ndef f(a:int=3,  # an a\n      *b  # the rest\n     ) -> int:  # its size\n    "Does it"')[0].source
-    assert '{py:function} f(a: int=3, *b) -> int' in entry and ':param a: an a' in entry and r':param \*b: the rest' in entry and ':returns: its size' in entry
+    code = '#| export\ndef f(a:int=3,  # an a\n      *b  # the rest\n     ) -> int:  # its size\n    "Does it"'
+    entry = cell(code)[0].source
+    assert '{py:function} f(a: int=3, *b) -> int' in entry and ':param a: an a' in entry
+    assert r':param \*b: the rest' in entry and ':returns: its size' in entry

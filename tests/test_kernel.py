@@ -23,7 +23,8 @@ def named(text): return next(w.model_id for w in _instances.values() if getattr(
 
 @pytest.fixture(scope='module')
 def kernel(tmp_path_factory):
-    manager, client = start_new_kernel(extra_arguments=[f'--IPythonApp.ipython_dir={tmp_path_factory.mktemp("ipython")}'])
+    home = tmp_path_factory.mktemp('ipython')
+    manager, client = start_new_kernel(extra_arguments=[f'--IPythonApp.ipython_dir={home}'])
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
@@ -43,13 +44,16 @@ def finish(client, asked, wait=60):
         try: m = client.get_iopub_msg(timeout=1)
         except Empty: continue
         if m['parent_header'].get('msg_id') != asked: continue
-        if m['msg_type'] == 'stream' and m['content']['name'] == 'stdout': out.append(m['content']['text'])
-        if m['msg_type'] == 'error': out.append(m['content']['ename'])
-        if m['msg_type'] == 'status' and m['content']['execution_state'] == 'idle': return ''.join(out).strip()
+        kind, content = m['msg_type'], m['content']
+        if kind == 'stream' and content['name'] == 'stdout': out.append(content['text'])
+        if kind == 'error': out.append(content['ename'])
+        if kind == 'status' and content['execution_state'] == 'idle': return ''.join(out).strip()
     raise TimeoutError(asked)
 
 
-def send(client, comm, data): client.shell_channel.send(client.session.msg('comm_msg', dict(comm_id=comm, data=data)))
+def send(client, comm, data):
+    "What the page sends to a widget"
+    client.shell_channel.send(client.session.msg('comm_msg', dict(comm_id=comm, data=data)))
 
 
 def test_stop_button_of_a_sweep_in_the_background(kernel):
@@ -60,14 +64,18 @@ def test_stop_button_of_a_sweep_in_the_background(kernel):
     assert time.time() - began < 6       # the sweep itself takes 8 seconds
     assert 'runs in the background' in run(client, "time.sleep(.3); print(finder)")
     send(client, comm, dict(method='custom', content=dict(event='click')))
-    assert run(client, "time.sleep(1); print(finder._task.running, finder.curve.ended, len(finder.curve) < 350, same())").endswith('False stopped True True')
+    said = run(client, "time.sleep(1)\n"
+                       "print(finder._task.running, finder.curve.ended, len(finder.curve) < 350, same())")
+    assert said.endswith('False stopped True True')
 
 
 def test_a_cell_that_calls_the_model_waits(kernel):
     _, client = kernel
     run(client, SETUP)
     run(client, "finder.range_test(slow(30), num_iter=400, background=True)")
-    said = run(client, "y = model(X); print(finder._task.running, torch.equal(y, nn.functional.linear(X, before['weight'], before['bias'])), len(finder.curve))")
+    said = run(client, "y = model(X)\n"
+                       "right = torch.equal(y, nn.functional.linear(X, before['weight'], before['bias']))\n"
+                       "print(finder._task.running, right, len(finder.curve))")
     assert said.endswith('False True 30') and 'a sweep of Linear runs in the background' in said
     assert run(client, "print('quiet')") == 'quiet'
 
@@ -77,16 +85,21 @@ def test_the_kernel_is_interrupted(kernel, background):
     manager, client = kernel
     run(client, SETUP)
     if background: run(client, "finder.range_test(slow(), num_iter=400, background=True)")
-    asked = run(client, "model(X)" if background else "finder.range_test(slow(), num_iter=400); print('went on')", wait=0)
+    sweep = "finder.range_test(slow(), num_iter=400)\nprint('went on')"
+    asked = run(client, 'model(X)' if background else sweep, wait=0)
     time.sleep(1.5)
     manager.interrupt_kernel()
     assert finish(client, asked).endswith('KeyboardInterrupt' if background else 'went on')
-    assert run(client, "print(finder.curve.ended, 5 < len(finder.curve) < 350, same())").endswith('stopped True True')
+    said = run(client, "print(finder.curve.ended, 5 < len(finder.curve) < 350, same())")
+    assert said.endswith('stopped True True')
 
 
 def test_a_slider_message_gives_what_analyse_gives(kernel):
     _, client = kernel
     run(client, SETUP)
-    comm = run(client, "finder.range_test([(X, Y)], num_iter=200); e = finder.explore(); print(e.controls['skip_start'].model_id)")
-    for value in (20, 31, 42): send(client, comm, dict(method='update', state=dict(value=value), buffer_paths=[]))
-    assert run(client, "time.sleep(1); print(e.settings['skip_start'], e.suggestion == analyse(finder.curve, **e.settings).suggestion)") == '42 True'
+    run(client, 'finder.range_test([(X, Y)], num_iter=200)\ne = finder.explore()')
+    comm = run(client, "print(e.controls['skip_start'].model_id)")
+    for value in (20, 31, 42):
+        send(client, comm, dict(method='update', state=dict(value=value), buffer_paths=[]))
+    same = 'e.suggestion == analyse(finder.curve, **e.settings).suggestion'
+    assert run(client, f"time.sleep(1)\nprint(e.settings['skip_start'], {same})") == '42 True'

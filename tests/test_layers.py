@@ -17,10 +17,11 @@ MAY = {
     'project': {'core', 'show', 'engine', 'train'},
     'adapters': {'core', 'engine'},
 }
-UPWARD = {      # inside methods: what users hold draws and trains, and a script loads no pictures and no widgets
+UPWARD = {      # inside methods: what users hold draws and trains, a script loads no pictures and no widgets
     ('engine.finder', 'show.plot'), ('engine.finder', 'show.explorer'), ('engine.progress', 'show.live'),
     ('engine.finder', 'train.one_cycle'), ('engine.progress', 'show.live'),
-    ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'), ('engine.repeat', 'train.one_cycle'),
+    ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'),
+    ('engine.repeat', 'train.one_cycle'),
     ('train.one_cycle', 'show.plot'), ('train.one_cycle', 'show.live'),
 }
 FOUND = modules()
@@ -33,12 +34,13 @@ def against(found):
 
 def fresh(code):
     "What a new interpreter prints that runs `code`"
-    return subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    run = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True, cwd=ROOT)
+    return run.stdout
 
 
 def test_every_folder_is_known():
     assert {name.split('.')[0] for name in FOUND} <= set(MAY)
-    assert {p.name for p in (ROOT/'nbs').iterdir() if p.is_dir() and list(p.glob('[0-9]*.ipynb'))} <= set(MAY)
+    assert {p.parent.name for p in (ROOT/'nbs').glob('*/[0-9]*.ipynb')} <= set(MAY)
 
 
 def test_imports_point_down(): assert not against(arrows(FOUND))
@@ -48,7 +50,8 @@ def test_what_reaches_up_is_listed(): assert against(arrows(FOUND, inside=True))
 
 
 @pytest.mark.parametrize('folder', MAY)
-def test_no_tool_of_development_is_needed(folder): assert not outside(FOUND, folder) & {'fastcore', 'nbdev', 'execnb'}
+def test_no_tool_of_development_is_needed(folder):
+    assert not outside(FOUND, folder) & {'fastcore', 'nbdev', 'execnb'}
 
 
 def test_core_needs_numpy_alone():
@@ -76,7 +79,8 @@ def test_the_table_of_folders_in_contributing_is_that_of_the_code():
 # Names and what they load
 
 @pytest.mark.parametrize('first', [
-    'import lrfinder_nb.show.plot', 'from lrfinder_nb import LRFinder', 'import lrfinder_nb.core.diagnose, lrfinder_nb.core.consensus'])
+    'import lrfinder_nb.show.plot', 'from lrfinder_nb import LRFinder',
+    'import lrfinder_nb.core.diagnose, lrfinder_nb.core.consensus'])
 def test_a_module_does_not_hide_its_function(first):
     fresh(f'{first}; from lrfinder_nb import diagnose, consensus; import lrfinder_nb; '
           'assert callable(diagnose) and callable(lrfinder_nb.consensus)')

@@ -1,0 +1,206 @@
+"""Entries of the API: what exported code says of itself, read from the notebooks without running them."""
+import ast
+import io
+import re
+import tokenize
+
+from cells import exported, module_of
+
+CODE = re.compile(r'(?<![`\[}])`([A-Za-z_][\w.]*)(\(\))?`(?![`\]])')
+PROPERTIES = {'property', 'cached_property'}
+
+
+def comments(code):
+    "{line: comment} of code"
+    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+    return {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type == tokenize.COMMENT}
+
+
+def parameters(f, said, method=False):
+    "[(name, description)] of a function, and the description of what it returns"
+    a = f.args
+    plain = a.posonlyargs + a.args
+    pairs = list(zip(plain, [None]*(len(plain) - len(a.defaults)) + a.defaults))[bool(method):]
+    pairs += [(a.vararg, None)]*bool(a.vararg) + list(zip(a.kwonlyargs, a.kw_defaults))
+    pairs += [(a.kwarg, None)]*bool(a.kwarg)
+    stars = {id(a.vararg): r'\*', id(a.kwarg): r'\*\*'}
+    ends = [max(p.end_lineno, d.end_lineno if d else 0) for p, d in pairs]
+    out = [(stars.get(id(p), '') + p.arg, said.get(end, '')) for (p, _), end in zip(pairs, ends)]
+    in_head = f.returns and f.returns.end_lineno < f.body[0].lineno
+    back = said.get(f.returns.end_lineno, '') if in_head else ''
+    return out, '' if any(back == s for _, s in out) else back
+
+
+def default(field):
+    "What a signature says after a field of a dataclass"
+    value = '' if field.value is None else ast.unparse(field.value)
+    if value.startswith('field('): return ' = ...' if 'default' in value else ''
+    return f' = {value}' if value else ''
+
+
+def decorators(f): return [ast.unparse(d).split('(')[0] for d in f.decorator_list]
+
+
+def unquoted(node):
+    "An annotation without the quotes around it"
+    quoted = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return ast.parse(node.value, mode='eval').body if quoted else node
+
+
+def signature(f, method=False):
+    "Arguments and return annotation of a function, as text; `method` drops the first"
+    f = ast.parse(ast.unparse(f)).body[0]
+    for a in ast.walk(f.args):
+        if isinstance(a, ast.arg) and a.annotation: a.annotation = unquoted(a.annotation)
+    if f.returns: f.returns = unquoted(f.returns)
+    if method: (f.args.posonlyargs or f.args.args).pop(0)
+    return f'({ast.unparse(f.args)})' + (f' -> {ast.unparse(f.returns)}' if f.returns else '')
+
+
+def names(node):
+    "Public names that a top-level statement defines"
+    found = []
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): found = [node.name]
+    elif isinstance(node, ast.Assign):
+        targets = [e for t in node.targets for e in (t.elts if isinstance(t, ast.Tuple) else [t])]
+        found = [t.id for t in targets if isinstance(t, ast.Name)]
+    return [n for n in found if not n.startswith('_')]
+
+
+def public_names(path):
+    "{public name: module that it comes from}, in the order of `_NAMES` in the package"
+    body = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Assign)]
+    table = next(n.value for n in body if ast.unparse(n.targets[0]) == '_NAMES')
+    return {n: module for module, names in ast.literal_eval(table).items() for n in names}
+
+
+class Code:
+    "All exported code: classes, public names, and where each is documented"
+    def __init__(self, notebooks, package, public, words=()):
+        self.package, self.public, self.words, self.missing = package, public, dict(words), []
+        self.classes, self.home, self.nodes = {}, {}, {}
+        for nb in notebooks.values():
+            if mod := module_of(nb): self.read(nb, mod)
+        known = {n: mods[0] for n, mods in self.home.items() if n in public or len(mods) == 1}
+        self.refs = {n: self.full(n, mod) for n, mod in known.items()}
+        for cls in [n for n in self.refs if n in self.classes]:
+            for m, *_ in self.members(cls): self.refs[f'{cls}.{m.name}'] = f'{self.refs[cls]}.{m.name}'
+        of_finder = [n for n in self.refs if n.startswith('LRFinder.')]
+        self.refs |= {n.replace('LRFinder.', 'finder.'): self.refs[n] for n in of_finder}
+
+    def read(self, nb, mod):
+        "Note what a notebook defines"
+        for found, code in exported(nb):
+            said = comments(code)
+            for node in ast.parse(code).body:
+                if isinstance(node, ast.ClassDef): self.classes[node.name] = (node, said)
+                if 'exporti' in found: continue
+                for name in names(node):
+                    self.home.setdefault(name, []).append(mod)
+                    self.nodes[mod, name] = (node, said)
+
+    def offered(self, mod):
+        "Public names of a module"
+        return [n for n, m in self.public.items() if m == mod and (mod, n) in self.nodes]
+
+    def full(self, name, mod):
+        "The name to import: public ones come from the package itself"
+        return f'{self.package}.{name}' if name in self.public else f'{self.package}.{mod}.{name}'
+
+    def about(self, mod, name):
+        "The first line that is said about a name"
+        return self.doc(name, *self.nodes[mod, name]).split('\n')[0]
+
+    def doc(self, name, node, said):
+        "What is said about a name: in its docstring, beside it, or in words.toml"
+        text = said.get(node.end_lineno) if isinstance(node, ast.Assign) else ast.get_docstring(node)
+        return text or self.words.get(name, '')
+
+    def members(self, cls):
+        "(function, comments) of the public methods and properties of a class and of its private bases"
+        seen, todo = set(), [cls]
+        while todo:
+            node, said = self.classes.get(todo.pop(0), (None, None))
+            if node is None: continue
+            for f in node.body:
+                if not isinstance(f, ast.FunctionDef) or f.name.startswith('_') or f.name in seen: continue
+                if any(d.endswith('.setter') for d in decorators(f)): continue
+                if ast.get_docstring(f) or PROPERTIES & set(decorators(f)):
+                    seen.add(f.name)
+                    yield f, said
+            todo += [b.id for b in node.bases if isinstance(b, ast.Name) and b.id.startswith('_')]
+
+    def constructor(self, cls):
+        "(signature, [(parameter, description)]) of a class: its fields, or its own or inherited `__init__`"
+        node, said = self.classes[cls]
+        if 'dataclass' in decorators(node):
+            fields = self.fields(cls)
+            kinds = {name: ast.unparse(unquoted(f.annotation)) for name, (f, _) in fields.items()}
+            text = ', '.join(f'{name}: {kinds[name]}{default(f)}' for name, (f, _) in fields.items())
+            return f'({text})', [(name, s.get(f.end_lineno, '')) for name, (f, s) in fields.items()]
+        for f in node.body:
+            if isinstance(f, ast.FunctionDef) and f.name == '__init__':
+                return signature(f, True), parameters(f, said, True)[0]
+        base = next((b.id for b in node.bases if isinstance(b, ast.Name) and b.id in self.classes), None)
+        return self.constructor(base) if base else ('()', [])
+
+    def fields(self, cls):
+        "{name: (field, comments)} of a dataclass and of those that it inherits from"
+        node, said = self.classes.get(cls, (None, None))
+        if node is None or 'dataclass' not in decorators(node): return {}
+        bases = [b.id for b in reversed(node.bases) if isinstance(b, ast.Name)]
+        found = {k: v for b in bases for k, v in self.fields(b).items()}
+        own = [f for f in node.body if isinstance(f, ast.AnnAssign) and 'init=False' not in ast.unparse(f)]
+        return found | {f.target.id: (f, said) for f in own}
+
+    def entry_of(self, name, node, said, mod):
+        "The Python-domain entry of a function, class or constant, as MyST"
+        options = [f':module: {self.full(name, mod).rsplit(".", 1)[0]}']
+        inner, back = '', ''
+        if name in self.public: options.append(f':canonical: {self.package}.{mod}.{name}')
+        if isinstance(node, ast.FunctionDef):
+            (params, back), kind, sig = parameters(node, said), 'function', signature(node)
+        elif isinstance(node, ast.ClassDef):
+            kind, (sig, params) = 'class', self.constructor(name)
+            inner = ''.join(self.member(name, f, s, options[0]) for f, s in self.members(name))
+        else:
+            kind, sig, params, value = 'data', '', [], ast.unparse(node.value)
+            if len(value) < 60: options.append(f':value: {value}')
+        params, doc = self.described(name, params), self.doc(name, node, said)
+        if name in self.public and not doc: self.missing.append(name)
+        head = '\n'.join([f'``````{{py:{kind}}} {name}{sig}', *options])
+        return f'{head}\n\n{self.body(doc, params, back)}{inner}``````\n\n'
+
+    def member(self, cls, f, said, module):
+        "The entry of a method or property"
+        deco = set(decorators(f))
+        bound = 'staticmethod' not in deco
+        (params, back), kind = parameters(f, said, bound), 'property' if PROPERTIES & deco else 'method'
+        options = [module] + [f':{d}:' for d in ('classmethod', 'staticmethod') if d in deco]
+        if kind == 'property' and f.returns: options.append(f':type: {ast.unparse(unquoted(f.returns))}')
+        params = self.described(f'{cls}.{f.name}', params)
+        sig = '' if kind == 'property' else signature(f, bound)
+        head = '\n'.join([f'`````{{py:{kind}}} {f.name}{sig}', *options])
+        return f"{head}\n\n{self.body(ast.get_docstring(f) or '', params, back)}`````\n\n"
+
+    def described(self, name, params):
+        "Parameters with their descriptions; those of public names that have none are noted"
+        words = lambda p: self.words.get(f'{name}({p})') or self.words.get(f'({p})', '')
+        out = [(p, text or words(p.replace('\\', ''))) for p, text in params]
+        public = name.split('.')[0] in self.public
+        self.missing += [f'{name}({p})' for p, text in out if public and not text]
+        return out
+
+    def body(self, doc, params, back):
+        "Words of an entry, and its fields"
+        fields = [f':param {p}: {self.linked(text)}' for p, text in params if text]
+        if back: fields.append(f':returns: {self.linked(back)}')
+        return self.linked(doc) + '\n\n' + '\n'.join(fields) + '\n\n'*bool(fields)
+
+    def linked(self, text):
+        "Markdown with `backticked` names of the library as links, outside of code blocks and headings"
+        def ref(m):
+            name, call = m[1], m[2] or ''
+            return f'{{py:obj}}`{name}{call} <{self.refs[name]}>`' if name in self.refs else m[0]
+        parts = re.split(r'(^```.*?^```$|^#.*?$)', text, flags=re.M | re.S)
+        return ''.join(p if i % 2 else CODE.sub(ref, p) for i, p in enumerate(parts))
