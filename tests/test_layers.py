@@ -19,9 +19,9 @@ MAY = {
 }
 UPWARD = {      # inside methods: what users hold draws and trains, a script loads no pictures and no widgets
     ('engine.finder', 'show.plot'), ('engine.finder', 'show.explorer'), ('engine.progress', 'show.live'),
-    ('engine.finder', 'train.one_cycle'), ('engine.progress', 'show.live'),
-    ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'),
-    ('engine.repeat', 'train.one_cycle'),
+    ('engine.finder', 'show.plot_trials'), ('engine.finder', 'train.one_cycle'),
+    ('engine.verify', 'train.one_cycle'),
+    ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'), ('engine.repeat', 'train.one_cycle'),
     ('train.one_cycle', 'show.plot'), ('train.one_cycle', 'show.live'),
 }
 FOUND = modules()

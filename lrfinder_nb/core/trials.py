@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'SHORT', 'TAIL', 'FALLEN', 'MOST', 'SHARPNESS', 'BELOW', 'ABOVE', 'FAR', 'SPREAD', 'Trial', 'trial_steps',
-           'grid_rate', 'grid_number', 'next_number', 'trial_weights', 'reconciled', 'Trials']
+           'grid_rate', 'grid_number', 'next_number', 'trial_weights', 'reconciled', 'Trials', 'Verified']
 
 # %% ../../nbs/core/12_trials.ipynb #8aa417fd
 import math
@@ -130,6 +130,8 @@ class Trials:
         return _verified(self)
     @property
     def lr(self) -> float: return self.suggestion.lr
+    @property
+    def rung(self) -> str: return 'verified'
     def __len__(self): return len(self.trials)
     def __repr__(self): return f"Trials({self.problem or f'lr {self.lr:.1e}, {self.suggestion.why}'})"
     def _repr_html_(self): return _table(self)
@@ -138,10 +140,6 @@ class Trials:
         return dict(schema='lrfinder_nb.trials', version=1, lr=None if self.problem else self.lr, swept=self.swept,
                     trials=[dict(lr=t.lr, order=t.order, losses=list(t.losses)) for t in self.trials])
     def save(self, path): return write_file(path, 'the trials', lambda f: f.write(to_json(self.to_dict())))
-    def plot(self, ax=None):
-        "Draw value against rate on an `Axes`, which is returned"
-        from lrfinder_nb.show.plot_trials import plot_trials     # reaches up
-        return plot_trials(self, ax)
 
 # %% ../../nbs/core/12_trials.ipynb #c90154ba
 def _mean_values(trials):
@@ -164,12 +162,16 @@ def _problem(t):
     return ''
 
 # %% ../../nbs/core/12_trials.ipynb #2ad0831c
-class _Verified(Suggestion):
-    "A suggestion whose interval comes from trials"
+class Verified(Suggestion):
+    "A suggestion that rests on trainings instead of a curve; its interval was made with it"
+    def __init__(self, lr, rule, why, interval):
+        super().__init__(lr, rule, -1, why, None, None)
+        object.__setattr__(self, 'bounds', interval)
+
     @property
     def interval(self): return self.bounds
 
-
+# %% ../../nbs/core/12_trials.ipynb #94d6672f
 def _verified(t):
     "The suggestion of the trials"
     rates, values = np.log10([*t.values]), np.array([*t.values.values()])
@@ -177,9 +179,7 @@ def _verified(t):
     trained = float((w*rates).sum())
     x = reconciled(trained, None if t.swept is None else math.log10(t.swept))
     half = 1.645*math.hypot(SPREAD, .5*math.sqrt(float((w*(rates - trained)**2).sum())))
-    found = _Verified(10**x, 'verified', -1, _why(t), None, None)
-    object.__setattr__(found, 'bounds', (10**(x - half), 10**(x + half)))
-    return found
+    return Verified(10**x, 'verified', _why(t), (10**(x - half), 10**(x + half)))
 
 
 def _why(t):

@@ -6,6 +6,7 @@
 __all__ = ['LRFinder']
 
 # %% ../../nbs/engine/08_finder.ipynb #8c944893
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -21,6 +22,7 @@ from ..core.curve import LossCurve, load_curve, save_curve, sparkline
 from ..core.diagnose import diagnose
 from ..core.schedule import sweep_lrs
 from ..core.suggest import Analysis, Suggestion, analyse
+from ..core.trainings import Trainings
 from ..core.trials import Trials
 from .background import Background, hold
 from .parallel import join, ranks
@@ -28,7 +30,7 @@ from .passes import Task, rereadable, run_pass
 from .progress import announce, bar_of, cell_number, view_of
 from .step import device_of
 from .sweep import check_loader, check_valid
-from .verify import short_trials, trials_cost
+from .verify import Schedule, full_trainings, short_trials, trials_cost
 
 # %% ../../nbs/engine/08_finder.ipynb #d9e23d18
 def _name(x): return getattr(x, '__name__', type(x).__name__)
@@ -80,6 +82,18 @@ def _check_sweep(task, diverge_threshold, background):
     check_count('accumulation_steps', task.accumulation_steps)
     if background and ranks() > 1:
         raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
+
+
+def _check_lengths(train_dl, valid_dl, epochs, training):
+    "Refuse a mixture of short and whole trainings"
+    if (valid_dl is None) != (epochs is None):
+        missing = 'valid_dl' if valid_dl is None else 'epochs'
+        raise ValueError(f"whole trainings need valid_dl and epochs, got no {missing}; pass both, or neither for short ones")
+    if epochs is None and training:
+        raise TypeError(f"short trainings take no {', '.join(training)}; pass valid_dl and epochs for whole ones")
+    if epochs is not None and isinstance(train_dl, Iterator):
+        raise TypeError(f"train_dl is read once per training, got {type(train_dl).__name__}, which can be read once; pass a "
+                        "DataLoader or a list")
 
 
 def _place_to_start(a):
@@ -163,25 +177,46 @@ class LRFinder:
 
     def verify(self,
                train_dl,  # the batches of the sweep
-               *, orders:int=1,  # batch orders; a second one narrows the spread for about 150 more steps
-               accumulation_steps:int=1,  # batches per step
-               seed:int|None=None,  # seed of the trials, to have them again; None for the random state as it is
+               valid_dl=None,  # with `epochs`: validation batches that judge whole trainings
+               *, epochs:int|None=None,  # with `valid_dl`: the length of your training
+               horizon:float=1.,  # share of it that is trained, in (0, 1]; 0.25 costs less than one training in all
+               judge:str='valid_loss',  # what decides: 'valid_loss', or a metric of `metrics=`, of which more is better
+               weights:str='last',  # the weights that you keep: those of the 'last' epoch or of the 'best' one
+               most:int|None=None,  # whole trainings at most; None for 5, or for 6 with a shorter horizon
+               keep:bool=False,  # leave the model with the weights of the best training
+               orders:int=1,  # batch orders of short trainings; a second one narrows the spread for 150 more steps
+               accumulation_steps:int=1,  # batches per step of short trainings
+               seed:int|None=None,  # seed of the trainings, to have them again; None for the random state as it is
                progress=True,  # show a bar: True, False, or a view with `point(lr, loss)` and `finish(curve, error)`
                background:bool=False,  # return at once and train in a thread
+               **training,  # further arguments of `fit_one_cycle` for whole trainings
               ) -> 'LRFinder':
-        "Train shortly at rates around the answer, put everything back, and let `suggestion` be the verified rate"
+        "Train at rates around the answer, put everything back, and let `suggestion` be the verified rate"
         join()
-        swept, start = _place_to_start(self.analyse())
         task = replace(self._job, train_dl=train_dl, accumulation_steps=accumulation_steps, seed=seed)
         _check_sweep(task, 4., background)
+        _check_lengths(train_dl, valid_dl, epochs, training)
         check_count('orders', orders)
+        swept, start = _place_to_start(self.analyse())
+        stopping = Event()
+        if epochs is None:
+            about, at_most = trials_cost(orders)
+            view = self._bar(progress, about, f'about {about} steps, at most {at_most}')
+            task = replace(task, train_dl=rereadable(train_dl))
+            run = partial(short_trials, task, start, swept, self._keep_trials, orders, view, stopping)
+        else:
+            plan = Schedule(valid_dl, epochs, horizon, judge, weights, most, training)
+            view = self._bar(progress, plan.trainings, f'{plan.trainings} trainings at most')
+            start = start if self.problem else self.suggestion.lr
+            run = partial(full_trainings, task, start, plan, self._keep_trials, view, stopping, keep)
         hold(self.model)
-        task, stopping, view = replace(task, train_dl=rereadable(train_dl)), Event(), progress
-        about, most = trials_cost(orders)
-        if not hasattr(view, 'point'): view = bar_of(about, f'about {about} steps, at most {most}') if progress else None
-        self._trials, self._verified = None, True
-        trials = partial(short_trials, task, start, swept, self._keep_trials, orders, view, stopping)
-        return self._start(trials, view, stopping, background)
+        self._verified = True
+        return self._start(run, view, stopping, background)
+
+    def _bar(self, progress, total, words):
+        "What shows trainings, or None"
+        if hasattr(progress, 'point'): return progress
+        return bar_of(total, words) if progress else None
 
     def _start(self, run, view, stopping, background):
         "Run in the foreground or in a thread"
@@ -241,8 +276,8 @@ class LRFinder:
         return analyse(self.curve, **{**self._settings, **settings})
 
     @property
-    def trials(self) -> Trials|None:
-        "The short trainings of `verify`; None where there were none since the last sweep"
+    def trials(self) -> Trials|Trainings|None:
+        "The trainings of the last `verify`; None where there were none since the last sweep"
         self.wait()
         return self._trials
 
@@ -262,8 +297,8 @@ class LRFinder:
 
     @property
     def rung(self) -> str:
-        "What the answer stands on: 'sweep' or 'verified'"
-        return 'verified' if self._verified and self.trials else 'sweep'
+        "What the answer stands on: 'sweep', 'verified', 'trained in full', or for what share of the length"
+        return self.trials.rung if self._verified and self.trials else 'sweep'
 
     @property
     def diagnosis(self) -> tuple:
@@ -274,6 +309,12 @@ class LRFinder:
         "Draw the curve and what was read from it on an `Axes`, which is returned; settings as in `analyse`"
         from lrfinder_nb.show.plot import plot_curve     # reaches up
         return plot_curve(self.curve, ax=ax, **{**self._settings, **settings})
+
+    def plot_trials(self, ax=None):
+        "Draw the mean loss of each trial of `verify` against its rate, the sweep behind, on an `Axes`, which is returned"
+        from lrfinder_nb.show.plot_trials import plot_trials     # reaches up
+        if self.trials is None: raise ValueError('there are no trials yet; call verify(train_dl) first')
+        return plot_trials(self.trials, self.curve, ax)
 
     def explore(self, on_use=None, **settings):
         "Sliders over the curve; \"Use this rate\" makes `suggestion` follow, and calls `on_use` with the explorer"
