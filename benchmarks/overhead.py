@@ -1,10 +1,19 @@
-"""What a range test costs: time added to each step, memory, and the time to read a curve
+"""What a range test costs: time added to each step, memory, and the time to read a curve.
 
-A contender sweeps over batches that run and time a block of bare training steps (of a twin model) before each
-block of its own, so that both see the same machine. Times are CPU times on one thread. The blocks of the tiny MLP
-hold 20 steps: taking turns at every step would let the bare step pay for the caches that the contender has emptied.
+A contender sweeps over batches that run and time a block of bare training steps (of a twin model) before
+each block of its own, so that both see the same machine. Times are CPU times on one thread. The blocks of
+the tiny MLP hold 20 steps: if they took turns at every step, the bare step would pay for the caches that the
+contender has emptied.
 """
-import contextlib, json, logging, os, platform, tempfile, threading, time, warnings
+import contextlib
+import json
+import logging
+import os
+import platform
+import tempfile
+import threading
+import time
+import warnings
 from datetime import date
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -16,14 +25,12 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from lrfinder_nb import LRFinder
-from lrfinder_nb.core.curve import LossCurve
-from lrfinder_nb.project.models import SmallCNN
-from lrfinder_nb.engine.state import preserved
-from lrfinder_nb.core.suggest import RULES, analyse, interval
+from lrfinder_nb import LRFinder, LossCurve, RULES, SmallCNN, analyse, preserved
+from lrfinder_nb.core.suggest import interval
 
 clock, loss_fn = time.process_time, nn.functional.cross_entropy
-RATES, NEVER = dict(start_lr=1e-9, end_lr=1e-8), 1e9    # so low that nothing diverges; a finite threshold, so that every step is tested
+# So low that nothing diverges, and a finite threshold, so that every step is tested.
+RATES, NEVER = dict(start_lr=1e-9, end_lr=1e-8), 1e9
 
 
 def sgd(net): return torch.optim.SGD(net.parameters(), lr=1e-9, momentum=.9)
@@ -52,7 +59,8 @@ def bare_loop(net, opt, steps):
 
 
 def ours(net, opt, steps, progress=False):
-    return lambda loader: LRFinder(net, opt, loss_fn).range_test(loader, num_iter=steps, diverge_threshold=NEVER, progress=progress, **RATES)
+    settings = dict(num_iter=steps, diverge_threshold=NEVER, progress=progress, **RATES)
+    return lambda loader: LRFinder(net, opt, loss_fn).range_test(loader, **settings)
 
 
 def torch_lr_finder(net, opt, steps):
@@ -68,26 +76,32 @@ def lightning(net, opt, steps):
     import pytorch_lightning as pl
     from pytorch_lightning.tuner import Tuner
     class Module(pl.LightningModule):
-        def __init__(self): super().__init__(); self.net = net
+        def __init__(self):
+            super().__init__()
+            self.net = net
         def training_step(self, batch, i): return loss_fn(self.net(batch[0]), batch[1])
         def configure_optimizers(self): return opt
     folder = tempfile.TemporaryDirectory()      # it keeps its snapshot in a file
-    trainer = pl.Trainer(accelerator='cpu', devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                         enable_model_summary=False, max_epochs=-1, default_root_dir=folder.name)
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer = pl.Trainer(accelerator='cpu', devices=1, max_epochs=-1, default_root_dir=folder.name, **quiet)
+    settings = dict(min_lr=1e-9, max_lr=1e-8, num_training=steps, early_stop_threshold=None, update_attr=False)
     def run(loader):
-        with folder: Tuner(trainer).lr_find(Module(), loader, min_lr=1e-9, max_lr=1e-8, num_training=steps, early_stop_threshold=None, update_attr=False)
+        with folder: Tuner(trainer).lr_find(Module(), loader, **settings)
     return run
 
 
-CONTENDERS = {'bare loop (control)': bare_loop, 'progress=False': ours, 'progress=True': partial(ours, progress=True),
-              'torch-lr-finder': torch_lr_finder, 'pytorch-lightning': lightning}
+CONTENDERS = {
+    'bare loop (control)': bare_loop, 'progress=False': ours, 'progress=True': partial(ours, progress=True),
+    'torch-lr-finder': torch_lr_finder, 'pytorch-lightning': lightning}
 
 
 # ---- time
 
 class Paired:
     "`steps` batches; before every `block` of them, as many bare steps are run and timed"
-    def __init__(self, step, batches, steps, block): self.step, self.batches, self.steps, self.block, self.asked, self.given = step, batches, steps, block, [], []
+    def __init__(self, step, batches, steps, block):
+        self.step, self.batches, self.steps, self.block = step, batches, steps, block
+        self.asked, self.given = [], []
     def __len__(self): return self.steps
     def __iter__(self):
         for i in range(self.steps):
@@ -108,39 +122,43 @@ def terminal():
             while os.read(master, 65536): pass
     thread = threading.Thread(target=drain, daemon=True)
     thread.start()
-    with open(os.devnull, 'w') as nowhere, open(slave, 'w') as out, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(out): yield
+    with open(os.devnull, 'w') as nowhere, open(slave, 'w') as out:
+        with contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(out): yield
     thread.join()
     os.close(master)
 
 
 def sweep_once(contender, task, blocks, block):
-    "Of one sweep: (its step over the bare one, bare seconds a step, seconds before the first and after the last step)"
+    "Of one sweep: (its step over the bare one, bare seconds a step, seconds beside the steps)"
     torch.manual_seed(0)
     (net, batches), (twin, _), steps = task(), task(), blocks*block + 1     # the last step is a block of its own
+    loader = Paired(bare_step(twin, sgd(twin)), (batches*2)[:block], steps, block)
     with terminal():
-        run, loader = contender(net, sgd(net), steps), Paired(bare_step(twin, sgd(twin)), (batches*2)[:block], steps, block)
+        run = contender(net, sgd(net), steps)
         start = clock()
         run(loader)
         end = clock()
     asked, given = np.array(loader.asked), np.array(loader.given)
     assert len(asked) == blocks + 1, f"the sweep took {len(asked)} blocks, not {blocks + 1}"
     theirs, alone = (asked[1:] - given[:-1])/block, (given - asked)/block
-    return theirs.sum()/((alone[1:] + alone[:-1])/2).sum(), alone.mean(), asked[0] - start + end - given[-1] - np.median(theirs)
+    fixed = asked[0] - start + end - given[-1] - np.median(theirs)
+    return theirs.sum()/((alone[1:] + alone[:-1])/2).sum(), alone.mean(), fixed
 
 
 def race(contenders, task, blocks, block, rounds):
-    "Round-robin over the contenders: bare seconds a step in the quietest tenth of all sweeps; by name, ratios and fixed seconds at that speed"
+    "The contenders in turn: bare seconds a step in the quietest tenth; by name, ratios and fixed seconds"
     for c in contenders.values(): sweep_once(c, task, 2, block)
     turns = [{name: sweep_once(c, task, blocks, block) for name, c in contenders.items()} for _ in range(rounds)]
     found = {name: [turn[name] for turn in turns] for name in contenders}
     quiet = np.quantile([bare for rows in found.values() for _, bare, _ in rows], .1)
-    return quiet, {name: np.array([(ratio, fixed*quiet/bare) for ratio, bare, fixed in rows]).T for name, rows in found.items()}
+    scaled = lambda rows: np.array([(ratio, fixed*quiet/bare) for ratio, bare, fixed in rows]).T
+    return quiet, {name: scaled(rows) for name, rows in found.items()}
 
 
 def time_analyse(n, calls=60):
-    "Milliseconds that `analyse` takes, by rule and with a `beta` not seen before, and that an interval takes; `calls` each"
-    x, rng = np.linspace(-7, 1, n), np.random.default_rng(0)
-    curve = LossCurve(10**x, 2.3 - 1.5/(1 + np.exp(-3*(x + 3))) + np.maximum(0, x + 1)**2 + rng.normal(0, .02, n))
+    "Milliseconds of `analyse`, by rule and with a new `beta`, and of an interval; `calls` each"
+    x, noise = np.linspace(-7, 1, n), np.random.default_rng(0).normal(0, .02, n)
+    curve = LossCurve(10**x, 2.3 - 1.5/(1 + np.exp(-3*(x + 3))) + np.maximum(0, x + 1)**2 + noise)
     a, found = analyse(curve), {}
     def clocked(name, f, *args, **kw):
         start = clock()
@@ -157,23 +175,28 @@ def time_analyse(n, calls=60):
 
 def allocated(f):
     "(most bytes, bytes at the end) of tensors on the CPU that `f()` allocates"
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p: kept = f()    # what it returns lives until the profile ends
-    held = np.cumsum([n for _, n in sorted((e.start_ns(), e.nbytes()) for e in p.profiler.kineto_results.events() if e.name() == '[memory]')])
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
+        kept = f()      # what it returns lives until the profile ends
+    events = [e for e in p.profiler.kineto_results.events() if e.name() == '[memory]']
+    held = np.cumsum([n for _, n in sorted((e.start_ns(), e.nbytes()) for e in events)])
     return int(held.max()), int(held[-1])
 
 
 def memory(width=1800, steps=3):
-    "(MiB of state, copies of it that `preserved` holds, copies that a sweep adds to the peak of the same steps without it)"
+    "(MiB of state, copies of it that `preserved` holds, copies that a sweep adds to the peak)"
     def train(use=lambda net, opt, batch: None):
         "Gradients and moments after one step, then whatever `use` does"
-        net = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.BatchNorm1d(width), nn.Linear(width, width))
-        opt, batch = torch.optim.Adam(net.parameters(), lr=1e-9), (torch.randn(4, width), torch.randint(10, (4,)))
+        layers = nn.Linear(width, width), nn.ReLU(), nn.BatchNorm1d(width), nn.Linear(width, width)
+        net, batch = nn.Sequential(*layers), (torch.randn(4, width), torch.randint(10, (4,)))
+        opt = torch.optim.Adam(net.parameters(), lr=1e-9)
         bare_step(net, opt)(batch)
         return net, opt, use(net, opt, batch)
     def hold(net, opt, batch): stack.enter_context(preserved(net, opt))
+    def bare(net, opt, batch): bare_loop(net, opt, steps)([batch]*steps)
+    def sweep(net, opt, batch): return ours(net, opt, steps)([batch])
     with contextlib.ExitStack() as stack: (_, size), (_, held) = allocated(train), allocated(lambda: train(hold))
-    alone, _ = allocated(lambda: train(lambda net, opt, batch: bare_loop(net, opt, steps)([batch]*steps)))
-    swept, _ = allocated(lambda: train(lambda net, opt, batch: ours(net, opt, steps)([batch])))
+    alone, _ = allocated(lambda: train(bare))
+    swept, _ = allocated(lambda: train(sweep))
     return size/2**20, held/size - 1, (swept - alone)/size
 
 
@@ -196,8 +219,60 @@ def synchronisations():
 def processor():
     "Model name of the CPU"
     info = Path('/proc/cpuinfo')
-    names = [line.split(':', 1)[1].strip() for line in info.read_text().splitlines() if line.startswith('model name')] if info.exists() else []
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
     return (names + [platform.processor() or platform.machine()])[0]
+
+
+class Report:
+    "Rows of the table, printed as they come"
+    def __init__(self): self.rows = []
+
+    def row(self, what, who, values, unit, target=None, digits=2):
+        low, mid, high = (round(float(q), digits) for q in np.quantile(values, [.25, .5, .75]))
+        self.rows.append(dict(measure=what, of=who, median=mid, quartiles=[low, high], unit=unit, target=target))
+        spread = f'{low} to {high}' if np.size(values) > 1 else ''
+        limit = '' if target is None else f'≤ {target}'
+        print(f'| {what} | {who} | {mid} {unit} | {spread} | {limit} |', flush=True)
+
+
+def installed():
+    "(the contenders that can run here, versions of the others' packages)"
+    versions, contenders = {}, dict(CONTENDERS)
+    for peer in ('torch-lr-finder', 'pytorch-lightning'):
+        try: versions[peer] = version(peer)
+        except PackageNotFoundError:
+            del contenders[peer]
+            print(f'{peer} is not installed: left out')
+    return contenders, versions
+
+
+def report_time(report, contenders):
+    "Time added to the steps of a tiny and of a small model"
+    targets = {'progress=False': 60, 'progress=True': 200}
+    quiet, found = race(contenders, mlp, 50, 20, 15)
+    report.row('bare step', 'MLP', 1e6*quiet, 'µs', digits=1)
+    for name, (ratio, _) in found.items():
+        report.row('added to an MLP step', name, 1e6*quiet*(ratio - 1), 'µs', targets.get(name), 1)
+    for name, (_, fixed) in found.items(): report.row('fixed, MLP', name, 1e3*fixed, 'ms')
+    quiet, found = race(contenders, cnn, 50, 1, 8)
+    report.row('bare step', 'CNN', 1e3*quiet, 'ms', digits=1)
+    for name, (ratio, fixed) in found.items():
+        over, target = ratio + fixed/(100*quiet), 1.02 if name in targets else None
+        report.row('100 CNN steps over bare ones', name, over, '×', target, 4)
+
+
+def report_memory(report):
+    size, held, added = memory()
+    report.row(f'copies of a {size:.0f} MiB state', 'held by preserved', held, '×', 1.)
+    report.row(f'copies of a {size:.0f} MiB state', 'added to the peak', added, '×')
+
+
+def report_reading(report):
+    for n, target in ((100, .5), (1000, 2.)):
+        for what, ms in time_analyse(n).items():
+            measure = f'{n} points' if what == 'interval' else f'analyse, {n} points'
+            report.row(measure, what, ms, 'ms', target if what in RULES else None, 3)
 
 
 def main():
@@ -205,35 +280,17 @@ def main():
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore')
     logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
-    versions, contenders, rows = {}, dict(CONTENDERS), []
-    for peer in ('torch-lr-finder', 'pytorch-lightning'):
-        try: versions[peer] = version(peer)
-        except PackageNotFoundError: del contenders[peer]; print(f"{peer} is not installed: left out")
-
-    def row(what, who, values, unit, target=None, digits=2):
-        low, mid, high = (round(float(q), digits) for q in np.quantile(values, [.25, .5, .75]))
-        rows.append(dict(measure=what, of=who, median=mid, quartiles=[low, high], unit=unit, target=target))
-        print(f"| {what} | {who} | {mid} {unit} | {f'{low} to {high}' if np.size(values) > 1 else ''} | {'' if target is None else f'≤ {target}'} |", flush=True)
-
+    contenders, versions = installed()
+    report = Report()
     print('| measure | of | median | quartiles | target |\n|---|---|---|---|---|')
-    targets = {'progress=False': 60, 'progress=True': 200}
-    quiet, found = race(contenders, mlp, 50, 20, 15)
-    row('bare step', 'MLP', 1e6*quiet, 'µs', digits=1)
-    for name, (ratio, fixed) in found.items(): row('added to an MLP step', name, 1e6*quiet*(ratio - 1), 'µs', targets.get(name), 1)
-    for name, (ratio, fixed) in found.items(): row('fixed, MLP', name, 1e3*fixed, 'ms')
-    quiet, found = race(contenders, cnn, 50, 1, 8)
-    row('bare step', 'CNN', 1e3*quiet, 'ms', digits=1)
-    for name, (ratio, fixed) in found.items(): row('100 CNN steps over bare ones', name, ratio + fixed/(100*quiet), '×', 1.02 if name in targets else None, 4)
-    size, held, added = memory()
-    row(f'copies of a {size:.0f} MiB state', 'held by preserved', held, '×', 1.)
-    row(f'copies of a {size:.0f} MiB state', 'added to the peak', added, '×')
-    for n, target in ((100, .5), (1000, 2.)):
-        for what, ms in time_analyse(n).items(): row(f'analyse, {n} points' if what != 'interval' else f'{n} points', what, ms, 'ms', target if what in RULES else None, 3)
-    if torch.cuda.is_available(): row('synchronisations a step', 'CUDA', synchronisations(), '', .1)
+    report_time(report, contenders)
+    report_memory(report)
+    report_reading(report)
+    if torch.cuda.is_available(): report.row('synchronisations a step', 'CUDA', synchronisations(), '', .1)
     else: print('\nno GPU was there: synchronisations were not counted')
-
-    body = dict(date=str(date.today()), cpu=processor(), python=platform.python_version(), torch=torch.__version__, peers=versions, results=rows)
-    path = Path(__file__).parent/'results'/'overhead.json'
+    body = dict(date=str(date.today()), cpu=processor(), python=platform.python_version(),
+                torch=torch.__version__, peers=versions, results=report.rows)
+    path = Path(__file__).parent/'results/overhead.json'
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 

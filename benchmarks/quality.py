@@ -1,10 +1,10 @@
-"""How good are the suggestions? Each rule and each other finder that is installed, against a grid of one-cycle trainings.
+"""How good are the suggestions? Each rule and each installed finder, against a grid of trainings.
 
     python benchmarks/quality.py            writes benchmarks/results/quality.json and prints a table
 
-A task is a model, an optimizer and a batch size on the handwritten digits. Its truth is the validation loss after five epochs of one cycle at
-thirteen rates, the mean of three seeds, interpolated on the log scale. A finder is swept ten times with other seeds; its regret is the loss
-at its suggestion over the best loss of the grid.
+A task is a model, an optimizer and a batch size on the handwritten digits. Its truth is the validation loss
+after five epochs of one cycle at thirteen rates, the mean of three seeds, interpolated on the log scale. A finder
+is swept ten times with other seeds; its regret is the loss at its suggestion over the best loss of the grid.
 """
 import contextlib
 import io
@@ -16,8 +16,10 @@ import tempfile
 import time
 import warnings
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from torch import nn
@@ -29,7 +31,9 @@ GRID, SEEDS, SWEEPS, EPOCHS = np.geomspace(1e-4, 10, 13), 3, 10, 5
 
 class RowLSTM(nn.Module):
     "Reads a digit row by row"
-    def __init__(self): super().__init__(); self.lstm, self.head = nn.LSTM(8, 64, batch_first=True), nn.Linear(64, 10)
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 64, batch_first=True), nn.Linear(64, 10)
     def forward(self, x): return self.head(self.lstm(x[:, 0])[0][:, -1])
 
 
@@ -38,8 +42,12 @@ def sgd(params, lr): return torch.optim.SGD(params, lr, momentum=.9)
 
 
 TASKS = {
-    'CNN, AdamW': (SmallCNN, torch.optim.AdamW, 64), 'CNN, SGD': (SmallCNN, sgd, 64), 'MLP, Adam': (mlp, torch.optim.Adam, 64),
-    'MLP, SGD': (mlp, sgd, 64), 'LSTM, Adam': (RowLSTM, torch.optim.Adam, 64), 'CNN, AdamW, batches of 16': (SmallCNN, torch.optim.AdamW, 16),
+    'CNN, AdamW': (SmallCNN, torch.optim.AdamW, 64),
+    'CNN, SGD': (SmallCNN, sgd, 64),
+    'MLP, Adam': (mlp, torch.optim.Adam, 64),
+    'MLP, SGD': (mlp, sgd, 64),
+    'LSTM, Adam': (RowLSTM, torch.optim.Adam, 64),
+    'CNN, AdamW, batches of 16': (SmallCNN, torch.optim.AdamW, 16),
     'MLP, RMSprop': (mlp, torch.optim.RMSprop, 64),
 }
 
@@ -50,9 +58,10 @@ def trained_loss(task, lr, seed):
     set_seed(seed)
     model, (train_dl, valid_dl), loss_fn = make(), digits(batch_size, seed=0), nn.CrossEntropyLoss()
     set_seed(seed, train_dl)
-    try: fit_one_cycle(model, opt(model.parameters(), lr=lr), loss_fn, train_dl, max_lr=lr, epochs=EPOCHS, progress=False)
+    optimizer, (images, labels) = opt(model.parameters(), lr=lr), valid_dl.dataset.tensors
+    try: fit_one_cycle(model, optimizer, loss_fn, train_dl, max_lr=lr, epochs=EPOCHS, progress=False)
     except TrainingDiverged: return 10.
-    with torch.no_grad(): loss = loss_fn(model.eval()(valid_dl.dataset.tensors[0]), valid_dl.dataset.tensors[1]).item()
+    with torch.no_grad(): loss = loss_fn(model.eval()(images), labels).item()
     return min(loss, 10.) if math.isfinite(loss) else 10.
 
 
@@ -85,20 +94,25 @@ def lightning(task, model, opt, dl):
     from pytorch_lightning.tuner import Tuner
 
     class Module(pl.LightningModule):
-        def __init__(self): super().__init__(); self.model, self.lr, self.loss = model, 1e-3, nn.CrossEntropyLoss()
+        def __init__(self):
+            super().__init__()
+            self.model, self.lr, self.loss = model, 1e-3, nn.CrossEntropyLoss()
         def forward(self, x): return self.model(x)
         def training_step(self, batch, i): return self.loss(self.model(batch[0]), batch[1])
         def configure_optimizers(self): return TASKS[task][1](self.model.parameters(), lr=self.lr)
 
-    trainer = pl.Trainer(accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1000, default_root_dir=SCRATCH)
-    return {'Lightning lr_find': float(Tuner(trainer).lr_find(Module(), dl, min_lr=1e-7, max_lr=10, num_training=100, update_attr=False).suggestion())}
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    tuner = Tuner(pl.Trainer(accelerator='cpu', max_epochs=1000, default_root_dir=SCRATCH, **quiet))
+    found = tuner.lr_find(Module(), dl, min_lr=1e-7, max_lr=10, num_training=100, update_attr=False)
+    return {'Lightning lr_find': float(found.suggestion())}
 
 
 def fastai(task, model, opt, dl):
     from fastai.basics import DataLoaders, Learner, OptimWrapper
     from fastai.callback import schedule        # adds lr_find
-    learn = Learner(DataLoaders(dl, dl), model, loss_func=nn.CrossEntropyLoss(), path=SCRATCH, opt_func=partial(OptimWrapper, opt=TASKS[task][1]))
-    with learn.no_bar(), learn.no_logging(): found = learn.lr_find(show_plot=False, suggest_funcs=[schedule.valley, schedule.steep])
+    opt_func, rules = partial(OptimWrapper, opt=TASKS[task][1]), [schedule.valley, schedule.steep]
+    learn = Learner(DataLoaders(dl, dl), model, loss_func=nn.CrossEntropyLoss(), path=SCRATCH, opt_func=opt_func)
+    with learn.no_bar(), learn.no_logging(): found = learn.lr_find(show_plot=False, suggest_funcs=rules)
     return {'fastai valley': float(found.valley), 'fastai steep': float(found.steep)}
 
 
@@ -106,17 +120,33 @@ def available():
     "The finders that can be run here"
     found = [ours, partial(ours, num_iter=300)]
     for module, f in dict(torch_lr_finder=torch_lr_finder, pytorch_lightning=lightning, fastai=fastai).items():
-        try: __import__(module); found.append(f)
-        except ImportError: print(f'{module} is not installed and left out', file=sys.stderr)
+        if find_spec(module): found.append(f)
+        else: print(f'{module} is not installed and left out', file=sys.stderr)
     return found
 
 
 RESULTS, SCRATCH = Path(__file__).parent/'results', Path(tempfile.gettempdir())/'lrfinder_nb-benchmarks'
 
 
+def quiet():
+    "Other finders warn and draw; here they do neither"
+    warnings.filterwarnings('ignore')
+    logging.disable(logging.WARNING)
+    matplotlib.use('Agg')
+
+
+def swept(task, finders):
+    "{finder: rates of all sweeps}"
+    rates = {}
+    for s in range(SWEEPS):
+        for f in finders:
+            with contextlib.redirect_stdout(io.StringIO()): found = f(task, *setting(task, 100 + s))
+            for name, lr in found.items(): rates.setdefault(name, []).append(lr)
+    return rates
+
+
 def main():
-    warnings.filterwarnings('ignore'); logging.disable(logging.WARNING)
-    import matplotlib; matplotlib.use('Agg')
+    quiet()
     torch.set_num_threads(1)
     RESULTS.mkdir(exist_ok=True)
     rows, grids, finders = {}, {}, available()
@@ -124,13 +154,12 @@ def main():
         start = time.time()
         losses = np.array([np.mean([trained_loss(task, lr, s) for s in range(SEEDS)]) for lr in GRID])
         grids[task] = losses.round(4).tolist()
-        loss_at = lambda lr: math.exp(np.interp(math.log(lr), np.log(GRID), np.log(losses)))
-        for s in range(SWEEPS):
-            for f in finders:
-                with contextlib.redirect_stdout(io.StringIO()): found = f(task, *setting(task, 100 + s))
-                for name, lr in found.items(): rows.setdefault(name, {}).setdefault(task, []).append(lr)
-        print(f'{task}: best rate {GRID[losses.argmin()]:.1e}, {time.time() - start:.0f} s', file=sys.stderr, flush=True)
-        for name in rows: rows[name][task] = dict(lrs=[float(f'{lr:.3g}') for lr in rows[name][task]], regrets=[round(loss_at(lr)/losses.min(), 3) for lr in rows[name][task]])
+        regret = lambda lr: math.exp(np.interp(math.log(lr), np.log(GRID), np.log(losses)))/losses.min()
+        for name, lrs in swept(task, finders).items():
+            found = dict(lrs=[float(f'{lr:.3g}') for lr in lrs], regrets=[round(regret(lr), 3) for lr in lrs])
+            rows.setdefault(name, {})[task] = found
+        best, seconds = GRID[losses.argmin()], time.time() - start
+        print(f'{task}: best rate {best:.1e}, {seconds:.0f} s', file=sys.stderr, flush=True)
     body = dict(grid=GRID.round(6).tolist(), grids=grids, torch=torch.__version__, finders=rows)
     (RESULTS/'quality.json').write_text(json.dumps(body, indent=1) + '\n')
     print('\n'.join(table(body)))
@@ -138,7 +167,8 @@ def main():
 
 def table(body):
     "Lines of a markdown table: each finder's regret and spread over all tasks"
-    yield '| finder and rule | loss over the best, median | 90th percentile | more than doubled | max/min of ten sweeps, median task | worst task |'
+    yield ('| finder and rule | loss over the best, median | 90th percentile | more than doubled '
+           '| max/min of ten sweeps, median task | worst task |')
     yield '|---|---|---|---|---|---|'
     def summary(tasks):
         regrets = np.concatenate([t['regrets'] for t in tasks.values()])

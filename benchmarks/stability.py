@@ -1,4 +1,4 @@
-"""Does the answer hold when asked again? Ten calls of `repeat(runs=5)` on each of five tasks, beside single sweeps; and what it costs.
+"""Does the answer hold when asked again? Ten calls of `repeat(runs=5)` on five tasks, and what they cost.
 
     python benchmarks/stability.py          writes benchmarks/results/stability.json and prints a table
 """
@@ -32,9 +32,11 @@ def asked_again(name):
     make, dl = task_of(name)
     calls = [repeat(make, LOSS, dl, RUNS, seed=1000*(k + 1), progress=False) for k in range(CALLS)]
     autos = [repeat(make, LOSS, dl, 'auto', seed=1000*(k + 1), progress=False) for k in range(3)]
-    singles = [a.found.lr for c in calls for a in c.runs if not a.problem]
-    return dict(lrs=[float(f'{c.lr:.3g}') for c in calls if not c.problem], refused=sum(bool(c.problem) for c in calls), singles=[float(f'{lr:.3g}') for lr in singles],
-                pooled=[float(f'{c.pooled.found.lr:.3g}') for c in calls if not c.pooled.problem], auto_runs=[len(a) for a in autos], auto_lrs=[float(f'{a.lr:.3g}') for a in autos if not a.problem])
+    rates = lambda found, of: [float(f'{of(x):.3g}') for x in found if not x.problem]
+    return dict(lrs=rates(calls, lambda c: c.lr), refused=sum(bool(c.problem) for c in calls),
+                singles=rates([a for c in calls for a in c.runs], lambda a: a.found.lr),
+                pooled=rates([c.pooled for c in calls], lambda a: a.found.lr),
+                auto_runs=[len(a) for a in autos], auto_lrs=rates(autos, lambda c: c.lr))
 
 
 def sweep_time(name, runs, seed, deterministic=False):
@@ -52,7 +54,8 @@ def sweep_time(name, runs, seed, deterministic=False):
 
 def costs(name='CNN, AdamW', rounds=5):
     "Times of `repeat(runs=5)`, and of a sweep with deterministic algorithms, over that of one sweep; interleaved"
-    rows = [(sweep_time(name, 1, s), sweep_time(name, RUNS, s), sweep_time(name, 1, s, True)) for s in range(rounds)]
+    turn = lambda s: (sweep_time(name, 1, s), sweep_time(name, RUNS, s), sweep_time(name, 1, s, True))
+    rows = [turn(s) for s in range(rounds)]
     one, five, fixed = np.min(rows, axis=0).tolist()      # the rounds that the rest of the machine disturbed least
     return dict(repeat_over_one=round(five/one, 3), deterministic_over_not=round(fixed/one, 3))
 
@@ -62,7 +65,9 @@ def table(body):
     yield '| task | max/min of ten calls of `repeat(runs=5)` | of fifty single sweeps | runs that `auto` took |'
     yield '|---|---|---|---|'
     over = lambda xs: max(xs)/min(xs)
-    for name, r in body['tasks'].items(): yield f"| {name} | {over(r['lrs']):.2f} | {over(r['singles']):.1f} | {', '.join(map(str, r['auto_runs']))} |"
+    for name, r in body['tasks'].items():
+        runs = ', '.join(map(str, r['auto_runs']))
+        yield f"| {name} | {over(r['lrs']):.2f} | {over(r['singles']):.1f} | {runs} |"
     spreads = [over(r['lrs']) for r in body['tasks'].values()]
     yield f"| median, worst | {np.median(spreads):.2f}, {max(spreads):.2f} | | |"
 

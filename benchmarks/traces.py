@@ -1,25 +1,26 @@
-"""What does a sweep leave behind? Each finder that is installed, on the digits: which of the things it touched are bit for bit as they were.
+"""What does a sweep leave behind? For each finder that is installed: what is bit for bit as it was.
 
     python benchmarks/traces.py             writes benchmarks/results/traces.json and prints a table
 """
 import copy
 import json
-import logging
 import random
-import warnings
 
-import matplotlib
 import numpy as np
 import torch
-from quality import RESULTS, available, setting
+from quality import RESULTS, available, quiet, setting
 
 
 def state(model, opt, dl):
     "Everything that the training after a sweep depends on"
     return copy.deepcopy({
-        'weights and buffers': list(model.state_dict().values()), 'optimizer': opt.state_dict(), 'gradients': [p.grad for p in model.parameters()],
-        'train/eval mode': [m.training for m in model.modules()], 'order of the data': dl.generator.get_state(),
-        'random state of torch': torch.get_rng_state(), 'random state of Python and NumPy': (random.getstate(), str(np.random.get_state()))})
+        'weights and buffers': list(model.state_dict().values()),
+        'optimizer': opt.state_dict(),
+        'gradients': [p.grad for p in model.parameters()],
+        'train/eval mode': [m.training for m in model.modules()],
+        'order of the data': dl.generator.get_state(),
+        'random state of torch': torch.get_rng_state(),
+        'random state of Python and NumPy': (random.getstate(), str(np.random.get_state()))})
 
 
 def same(a, b):
@@ -30,12 +31,21 @@ def same(a, b):
     return a == b
 
 
+def warmed_up():
+    "Model, optimizer and loader of a task after three steps"
+    model, opt, dl = setting('CNN, AdamW', 0)
+    for (images, labels), _ in zip(dl, range(3)):
+        opt.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        opt.step()
+    return model, opt, dl
+
+
 def main():
-    warnings.filterwarnings('ignore'); logging.disable(logging.WARNING); matplotlib.use('Agg')
+    quiet()
     rows = {}
     for f in available():
-        model, opt, dl = setting('CNN, AdamW', 0)
-        for b, _ in zip(dl, range(3)): opt.zero_grad(); torch.nn.functional.cross_entropy(model(b[0]), b[1]).backward(); opt.step()
+        model, opt, dl = warmed_up()
         model[0][1].eval()                  # a batch normalisation that the user has frozen
         before = state(model, opt, dl)
         name = min(f('CNN, AdamW', model, opt, dl), key=len).split(' ')[0]
@@ -44,8 +54,9 @@ def main():
         if name in ('Lightning', 'fastai'): rows[name]['optimizer'] = 'makes its own'
     (RESULTS/'traces.json').write_text(json.dumps(rows, indent=1) + '\n')
     names = list(rows)
-    print('\n'.join([f"| as it was after a sweep | {' | '.join(names)} |", '|---'*(len(names) + 1) + '|'] +
-                    [f"| {k} | {' | '.join(rows[n][k] for n in names)} |" for k in rows[names[0]]]))
+    lines = [f"| as it was after a sweep | {' | '.join(names)} |", '|---'*(len(names) + 1) + '|']
+    lines += [f"| {k} | {' | '.join(rows[n][k] for n in names)} |" for k in rows[names[0]]]
+    print('\n'.join(lines))
 
 
 if __name__ == '__main__': main()
