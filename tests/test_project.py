@@ -1,15 +1,24 @@
 """The tools of a project as a person at a shell uses them: the right way, and in every wrong way"""
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from filelock import FileLock
 from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
+from lrfinder_nb import LRFinder, SmallCNN, load_curve, set_seed
 from lrfinder_nb.project.commands import main
 from lrfinder_nb.project.config import load_config
+from lrfinder_nb.project.evidence import load_found
 from lrfinder_nb.project.splits import load_split, read_list
 
 
@@ -179,9 +188,175 @@ def test_init_config_measures(home, capsys):
     assert (config.training.devices, config.model.architecture, config.model.weights, config.transforms.size, config.data.mode) == (4, 'resnet18', 'DEFAULT', 64, 'RGB')
 
 
-@pytest.mark.parametrize('name', ['split', 'init-config'])
+@pytest.mark.parametrize('name', ['split', 'init-config', 'lr-finder'])
 def test_help_is_fast(name):
     "In half a second of one core"
     code = f'import resource\nfrom lrfinder_nb.project.commands import main\ntry: main([{name!r}, "--help"])\nexcept SystemExit: pass\nimport sys\nu = resource.getrusage(resource.RUSAGE_SELF)\nprint("torch" in sys.modules, u.ru_utime + u.ru_stime)'
     out = min((subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.splitlines()[-1].split() for _ in range(3)), key=lambda o: float(o[1]))
     assert out[0] == 'False' and float(out[1]) < .5, out
+
+
+# The sweep
+
+FOLDER = Path('runs/lr_finder/shapes')
+QUICK = ['--num_iter', '40', '--batch_size', '8', '--device', 'cpu']
+
+
+def test_finder_says_and_writes(home, capsys):
+    config = start(capsys)
+    said = ok(['lr-finder', '--config', str(config), *QUICK], capsys)
+    for words in ('Starting Learning Rate Finder', 'Testing learning rates from 1e-07 to 10', 'Using 40 iterations with exponential growth',
+                  'LR: 1.00e-07 | Loss: ', 'SUCCESS  | Suggested learning rate: ', 'SUCCESS  | Saved plot to runs/lr_finder/shapes/lr_finder.png'): assert words in said
+    assert {p.name for p in FOLDER.iterdir()} - {'.lock'} == {'lr_finder.png', 'curve.json', 'suggestion.json', 'config.yaml', 'lr_finder.log'}
+    assert load_config(FOLDER/'config.yaml').lr_finder.num_iter == 40       # the settings as they were used
+    ok(['lr-finder', '--config', str(config), *QUICK, '--seed', '7'], capsys)
+    assert len(list((FOLDER/'earlier').glob('*/suggestion.json'))) == 1     # the first one is kept
+
+
+def test_finder_is_the_finder(home, capsys):
+    "Bit for bit the suggestion of the same sweep in Python, whoever reads the images"
+    config = start(capsys)
+    for extra in ([], ['--num_workers', '2']):
+        ok(['lr-finder', '--config', str(config), *QUICK, *extra], capsys)
+        found = load_found(FOLDER/'suggestion.json')
+        c = load_config(config)
+        mean, std = c.transforms.mean, c.transforms.std
+        to_tensor = v2.Compose([v2.Grayscale(), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+        everything = ImageFolder('data/shapes/raw', to_tensor)
+        number = {os.path.relpath(path, 'data/shapes/raw'): i for i, (path, _) in enumerate(everything.samples)}
+        train = Subset(everything, [number[f] for f in read_list('data/shapes/splits', 'fold_0_train.txt')])
+        dl = DataLoader(train, 8, shuffle=True, generator=torch.Generator())
+        set_seed(42, dl)
+        model = SmallCNN(1, 3)
+        opt = torch.optim.AdamW(model.parameters())
+        finder = LRFinder(model, opt, nn.CrossEntropyLoss()).range_test(dl, num_iter=40, seed=42, progress=False)
+        assert np.array_equal(finder.curve.losses, load_curve(FOLDER/'curve.json').losses)
+        assert finder.suggestion.lr == found.lr and finder.suggestion.interval == found.interval
+
+
+def test_finder_chooses_the_range_and_verifies(home, capsys):
+    config = start(capsys)
+    said = ok(f'lr-finder --config {config} --batch-size 8 --device cpu --verify --write', capsys)
+    assert 'coarse to fine' in said and 'Training shortly at rates around' in said
+    lr = load_found(FOLDER/'suggestion.json').lr
+    assert load_config(config).optimizer.lr == float(f'{lr:.3g}')
+    assert '# highest learning rate' in config.read_text()      # the comments are there still
+
+
+def test_finder_runs_and_mixup(home, capsys):
+    config = start(capsys)
+    said = ok(['lr-finder', '--config', str(config), *QUICK, '--runs', '3', '--use-mixup'], capsys)
+    for words in ('Mean:', 'Median:', 'Geometric Mean:', 'Range (max/min):', 'Confidence:', 'Without MixUp:', 'MixUp changes the rate by a factor of'): assert words in said
+    assert {'curve.json', 'curve_1.json', 'curve_2.json'} <= {p.name for p in FOLDER.iterdir()}
+
+
+def test_finder_without_memory(home, capsys):
+    config = start(capsys)
+    (home/'nets.py').write_text('''if 1:
+        from lrfinder_nb import SmallCNN
+        class Greedy(SmallCNN):
+            def forward(self, x):
+                if len(x) > 8: raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+                return super().forward(x)
+        def greedy(num_classes, in_channels): return Greedy(in_channels, num_classes)''')
+    line = f'lr-finder --config {config} --num_iter 40 --device cpu --batch_size 32 --set model.architecture=nets.py:greedy'
+    refused(line, 'out of memory on cpu with batches of 32; try --batch_size 16, or --find_batch_size', capsys, 1)
+    said = ok(line + ' --find-batch-size --write', capsys)
+    assert 'trying 16' in said and 'trying 8' in said and load_config(config).training.batch_size == 8
+
+
+@pytest.mark.parametrize('flags, words', [
+    ('--rule minimun', "lr_finder.rule must be one of minimum, steepest, balanced, valley, slide, got 'minimun'; did you mean minimum?"),
+    ('--start_lr 1 --end_lr 0.1', 'lr_finder.start_lr must be below end_lr'),
+    ('--start_lr fast', "--start_lr must be a number above 0 or null, got 'fast'"),
+    ('--batch_size 0', '--batch_size must be a whole number above 0, got 0'),
+    ('--beta 1', 'lr_finder.beta must be below 1'),
+    ('--diverge_threshold 1', 'lr_finder.diverge_threshold must be above 1'),
+    ('--fold 9', "fold 9 is not in 'data/shapes/splits'; the folds there are 0 to 4"),
+    ('--device tpu', "--device must be auto or cpu or cuda or mps, got 'tpu'"),
+    ('--optimizer lion', "--optimizer must be adamw or adam or sgd or rmsprop, got 'lion'"),
+    ('--set trainin.clip=1', '--set trainin.clip: there is no key trainin.clip; did you mean training.clip?'),
+    ('--set training.clip', '--set needs KEY=VALUE'),
+    ('--itrations 5', 'no flag --itrations'),
+    ('--set model.architecture=resnet81 --set data.mode=RGB', "there is no model 'resnet81'"),
+    ('--set model.architecture=resnet18', 'set data.mode to RGB'),
+    ('--set data.num_classes=10', 'data.num_classes is 10, and the lists'),
+    ('--set data.data_dir=data', "name 60 images that are not in 'data', such as"),
+    ('--set data.splits_dir=nowhere', "there are no lists in 'nowhere'"),
+    ('--set transforms.mean=[0.1,0.2]', 'transforms.mean has 2 numbers'),
+    ('--set transforms.train=[Flop]', "has no transform 'Flop'"),
+])
+def test_finder_refuses(home, flags, words, capsys):
+    config = start(capsys)
+    refused(f'lr-finder --config {config} {flags}', words, capsys)
+
+
+@pytest.mark.parametrize('text, words', [
+    ('training: {batch_size: [', 'is no valid YAML in line 1'),
+    ('', 'holds no settings'),
+    ('- 1', 'holds no settings'),
+    ('training: 3', "bad.yaml': training is a section with keys of its own, got 3"),
+    ('trainig:\n  lr: 1', "bad.yaml': there is no key trainig"),
+    ('optimizer:\n  lr: "fast"', "bad.yaml': optimizer.lr must be a number above 0 or auto, got 'fast'"),
+    ('optimizer:\n  lr: -1', "optimizer.lr must be a number above 0 or auto, got -1"),
+    ('seed: 1\nseed: 2', 'has the key seed twice, the second time in line 2'),
+    ('a: !!python/object/apply:os.system ["touch owned"]', 'is no valid YAML'),
+    ('\x00', 'is no valid YAML'),
+])
+def test_bad_settings(home, text, words, capsys):
+    start(capsys)
+    (home/'bad.yaml').write_text(text)
+    refused('lr-finder --config bad.yaml', words, capsys)
+    assert not (home/'owned').exists()
+
+
+def test_environment(home, capsys, monkeypatch):
+    config = start(capsys)
+    monkeypatch.setenv('LRFINDER_TRAINING__BATCH_SIZE', '16')
+    assert '  batch_size: 16 ' in ok(f'lr-finder --config {config} --print_config', capsys)
+    assert '  batch_size: 4 ' in ok(f'lr-finder --config {config} --print_config --batch-size 4', capsys)
+    monkeypatch.setenv('LRFINDER_TRAINING__BATCH_SIZE', 'many')
+    refused(f'lr-finder --config {config}', "the environment's LRFINDER_TRAINING__BATCH_SIZE must be a whole number above 0, got 'many'", capsys)
+
+
+def test_two_runs_at_once(home, capsys):
+    config = start(capsys)
+    FOLDER.mkdir(parents=True)
+    with FileLock(FOLDER/'.lock', timeout=0): refused(f'lr-finder --config {config} --num_iter 40', "another run is writing into 'runs/lr_finder/shapes'", capsys)
+
+
+def test_no_permission(home, capsys):
+    config = start(capsys)
+    (home/'file').write_text('')
+    refused(f'lr-finder --config {config} --num_iter 40 --output_dir file', "cannot make the folder 'file/lr_finder/shapes' (Not a directory)", capsys, 1)
+
+
+def test_disk_full(home, capsys, monkeypatch):
+    config = start(capsys)
+    ok(['lr-finder', '--config', str(config), *QUICK], capsys)
+    before = (FOLDER/'suggestion.json').read_bytes()
+    def full(*args, **kw): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('lrfinder_nb.project.search.write_all', full)
+    code, said = typed(['lr-finder', '--config', str(config), *QUICK], capsys)
+    assert code == 1 and 'No space left on device' in said and 'Traceback' not in said
+    assert (FOLDER/'suggestion.json').read_bytes() == before
+
+
+def test_ctrl_c(home, capsys):
+    "A sweep that is interrupted leaves the older answer"
+    config = start(capsys)
+    ok(['lr-finder', '--config', str(config), *QUICK], capsys)
+    before = {p.name: p.read_bytes() for p in FOLDER.iterdir() if p.suffix != '.log' and p.is_file()}
+    line = [sys.executable, '-m', 'lrfinder_nb.project.commands', 'lr-finder', '--config', str(config), '--num_iter', '100000', '--device', 'cpu', '--set', 'lr_finder.diverge_threshold=.inf']
+    p = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for said in p.stdout:
+        if 'LR: ' in said: break
+    p.send_signal(signal.SIGINT)
+    rest = p.stdout.read()
+    assert p.wait(60) == 1 and 'stopped by Ctrl-C' in rest and 'Traceback' not in rest
+    assert {p.name: p.read_bytes() for p in FOLDER.iterdir() if p.suffix != '.log' and p.is_file()} == before
+
+
+def test_debug_shows_where(home, capsys):
+    start(capsys)
+    with pytest.raises(Exception, match='cannot read settings'): main(['lr-finder', '--config', 'nowhere.yaml', '--debug'])

@@ -138,6 +138,7 @@ def lr_finder_flags(p):
     with_config(p)
     add_keys(p, SWEEP | COMMON)
     p.add_argument('--find_batch_size', action='store_true', help='halve the batch size until one step fits into the memory')
+    p.add_argument('--verify', action='store_true', help='make short real trainings around the answer, which becomes the verified one')
     p.add_argument('--write', action='store_true', help='write the rate into the file of --config, which keeps its comments')
 
 
@@ -147,7 +148,7 @@ def run_lr_finder(args):
     if args.print_config: return print(to_yaml(config), end='')
     from lrfinder_nb.project.runs import log
     from lrfinder_nb.project.search import find_lr
-    found = find_lr(config, args.find_batch_size)
+    found = find_lr(config, args.find_batch_size, args.verify, sys.stdout.isatty())
     size = found.fingerprint['batch_size']
     if args.write: write_keys(args.config, {'optimizer.lr': float(f'{found.lr:.3g}')} | ({'training.batch_size': size} if args.find_batch_size else {}))
     if not args.write: log.info(f'Train with it: ml-train --config {args.config} --lr {found.lr:.3g}')

@@ -8,7 +8,6 @@ __all__ = ['digest_of', 'fingerprint', 'difference', 'Found', 'save_found', 'loa
 # %% ../../nbs/project/12_evidence.ipynb #bce71cd8
 import hashlib, json, math
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from ..core.files import read_file, read_number, to_json, write_file

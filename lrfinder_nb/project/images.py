@@ -140,7 +140,7 @@ def loaders(data:Data,  # where the images are
     channels = 3 if data.mode == 'RGB' else 1
     if len(settings.mean) not in (1, channels): raise UsageError(f"transforms.mean has {len(settings.mean)} numbers, and data.mode {data.mode} has {channels} channels; give one for each")
     make = partial(ImageFiles, data.data_dir, classes=classes, mode=data.mode, on_corrupt=data.on_corrupt)
-    kw = dict(num_workers=data.num_workers, worker_init_fn=seed_worker, persistent_workers=data.num_workers > 0, pin_memory=torch.cuda.is_available())
+    kw = dict(num_workers=data.num_workers, worker_init_fn=seed_worker, pin_memory=torch.cuda.is_available())
     train_ds = make(files=train, transform=to_transform(settings.train, settings, 'transforms.train'))
     valid_ds = make(files=valid, transform=to_transform(settings.valid, settings, 'transforms.valid'))
     g = torch.Generator().manual_seed(seed)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Lines', 'sweep_settings', 'plan_in_words', 'sweep_once', 'OutOfMemory', 'is_memory', 'no_memory', 'fits', 'fitting',
-           'statistics', 'found_by', 'with_mixup', 'find_lr']
+           'statistics', 'found_by', 'verify_sweep', 'with_mixup', 'find_lr']
 
 # %% ../../nbs/project/13_search.ipynb #c12fdae7
 import math
@@ -15,11 +15,12 @@ from functools import partial
 import torch
 
 import lrfinder_nb
-from .. import LRFinder, NoSuggestion, RULES, compare, diagnose, mixup, preserved, repeat
+from .. import LRFinder, NoSuggestion, RULES, compare, diagnose, mixup, repeat
 from ..core.files import write_file
+from ..engine.progress import Bar
 from .config import UsageError, nearest, to_yaml
 from .evidence import Found, fingerprint, folder_of, save_found
-from .runs import log, put_aside, run_folder, save_figure, success
+from .runs import log, run_folder, save_figure, success, write_all
 from .schema import Config
 from .task import Task, begin, check_stages
 
@@ -168,8 +169,9 @@ def found_by(task:Task,  # what was swept
                  datetime.now().isoformat(sep=' ', timespec='seconds'))
 
 # %% ../../nbs/project/13_search.ipynb #ae28b707
-def _single(task, bar):
-    "(curves, suggestion, draw) of one sweep"
+def _single(task, watched, verify):
+    "(curves, suggestion, draw) of one sweep, with short trainings where they are asked for"
+    bar = Bar(task.config.lr_finder.num_iter or 40) if watched else None
     try: finder = sweep_once(task, Lines(bar))
     except Exception as e:
         if is_memory(e): raise no_memory(task) from e
@@ -177,16 +179,30 @@ def _single(task, bar):
     settings = sweep_settings(task.config)[1]
     curves, draw = {'curve.json': finder.curve}, lambda ax: finder.plot(ax, **settings)
     a = finder.analyse(**settings)
-    s = a.found
-    if a.problem: return curves, s, draw
+    if verify:
+        verify_sweep(task, finder)
+        if finder.problem: return curves, NoSuggestion(finder.problem, 'trainings disagree'), draw
+    elif a.problem: return curves, a.found, draw
+    s = finder.suggestion if verify else a.found
     return curves, found_by(task, s.lr, s.interval, s.why, diagnose(a), finder.curve), draw
 
 
-def _several(task, bar):
+def verify_sweep(task:Task,  # what was swept
+                 finder:LRFinder,  # the finder that swept it
+                ):
+    "Short real trainings around the answer, which becomes the verified one"
+    log.info(f'Training shortly at rates around {finder.suggestion.lr:.2e}')
+    steps = task.config.training.accumulation_steps
+    finder.verify(task.train_dl, seed=task.config.seed, accumulation_steps=steps, progress=False)
+    log.info(str(finder.trials))
+
+
+def _several(task, watched, verify):
     "(curves, suggestion, draw) of several sweeps"
+    if verify: raise UsageError('--verify is for one sweep; leave out --runs, or --verify')
     config = task.config
     sweep, settings = sweep_settings(config)
-    runs = repeat(task.make, task.loss_fn, task.train_dl, runs=config.lr_finder.runs, seed=config.seed, progress=bool(bar), amp=config.training.amp, **sweep)
+    runs = repeat(task.make, task.loss_fn, task.train_dl, runs=config.lr_finder.runs, seed=config.seed, progress=watched, amp=config.training.amp, **sweep)
     if runs.runs[-1].curve.ended == 'stopped': raise KeyboardInterrupt
     runs = runs.analyse(**settings)
     for name, a in zip(runs.names, runs.runs): log.info(f"Run with {name}: {a.problem or f'{a.found.lr:.2e}'}")
@@ -214,7 +230,8 @@ def with_mixup(task:Task,  # what is swept
 # %% ../../nbs/project/13_search.ipynb #cc0711cf
 def find_lr(config:Config,  # the settings
             find_batch_size:bool=False,  # halve the batch until one step fits
-            bar=None,  # bar(steps) makes what shows every step, where somebody watches
+            verify:bool=False,  # make short trainings around the answer
+            watched:bool=False,  # show a bar, for somebody at a terminal
            ) -> Found:
     "Sweep, say what was found, and write it down; `NoSuggestion` where there is no rate"
     with run_folder(folder_of(config), 'lr_finder') as folder:
@@ -223,7 +240,7 @@ def find_lr(config:Config,  # the settings
         for line in plan_in_words(config, task): log.info(line)
         if find_batch_size: task = fitting(task)
         runs = config.lr_finder.runs
-        curves, found, draw = (_single if runs == 1 else _several)(task, bar)
+        curves, found, draw = (_single if runs == 1 else _several)(task, watched, verify)
         if config.lr_finder.use_mixup: with_mixup(task, 3 if runs in (1, 'auto') else runs)
         _write(folder, task.config, curves, found, draw)
         if isinstance(found, NoSuggestion): raise found
@@ -232,13 +249,14 @@ def find_lr(config:Config,  # the settings
         success(f'Suggested learning rate: {found.lr:.2e}')
         log.info(f'Between {low:.1e} and {high:.1e}: {found.why}')
         success(f"Saved plot to {folder/'lr_finder.png'}")
-        return replace(found)
+        return found
 
 
 def _write(folder, config, curves, found, draw):
     "Put older results aside and write the new ones"
-    put_aside(folder, [*(f.name for f in folder.glob('curve*.json')), 'suggestion.json', 'lr_finder.png', 'config.yaml'])
-    for name, curve in curves.items(): lrfinder_nb.save_curve(curve, folder/name)
-    write_file(folder/'config.yaml', 'the settings', lambda f: f.write(to_yaml(config).encode()))
-    save_figure(folder/'lr_finder.png', draw)
-    if not isinstance(found, NoSuggestion): save_found(found, folder/'suggestion.json')
+    text = to_yaml(config).encode()
+    files = {name: partial(lrfinder_nb.save_curve, curve) for name, curve in curves.items()}
+    files['config.yaml'] = lambda path: write_file(path, 'the settings', lambda f: f.write(text))
+    files['lr_finder.png'] = lambda path: save_figure(path, draw)
+    if not isinstance(found, NoSuggestion): files['suggestion.json'] = partial(save_found, found)
+    write_all(folder, files, ['suggestion.json', *(f.name for f in folder.glob('curve*.json'))])

@@ -8,7 +8,6 @@ __all__ = ['OPTIMIZERS', 'STAGE', 'fold_lists', 'folds_of', 'check_stages', 'Tas
 # %% ../../nbs/project/11_task.ipynb #f71f585e
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import nn
