@@ -131,7 +131,8 @@ def terminal():
 def sweep_once(contender, task, blocks, block):
     "Of one sweep: (its step over the bare one, bare seconds a step, seconds beside the steps)"
     torch.manual_seed(0)
-    (net, batches), (twin, _), steps = task(), task(), blocks*block + 1     # the last step is a block of its own
+    steps = blocks*block + 1        # the last step is a block of its own
+    (net, batches), (twin, _) = task(), task()
     loader = Paired(bare_step(twin, sgd(twin)), (batches*2)[:block], steps, block)
     with terminal():
         run = contender(net, sgd(net), steps)
@@ -194,7 +195,8 @@ def memory(width=1800, steps=3):
     def hold(net, opt, batch): stack.enter_context(preserved(net, opt))
     def bare(net, opt, batch): bare_loop(net, opt, steps)([batch]*steps)
     def sweep(net, opt, batch): return ours(net, opt, steps)([batch])
-    with contextlib.ExitStack() as stack: (_, size), (_, held) = allocated(train), allocated(lambda: train(hold))
+    with contextlib.ExitStack() as stack:
+        (_, size), (_, held) = allocated(train), allocated(lambda: train(hold))
     alone, _ = allocated(lambda: train(bare))
     swept, _ = allocated(lambda: train(sweep))
     return size/2**20, held/size - 1, (swept - alone)/size
@@ -286,7 +288,8 @@ def main():
     report_time(report, contenders)
     report_memory(report)
     report_reading(report)
-    if torch.cuda.is_available(): report.row('synchronisations a step', 'CUDA', synchronisations(), '', .1)
+    cuda = torch.cuda.is_available()
+    if cuda: report.row('synchronisations a step', 'CUDA', synchronisations(), '', .1)
     else: print('\nno GPU was there: synchronisations were not counted')
     body = dict(date=str(date.today()), cpu=processor(), python=platform.python_version(),
                 torch=torch.__version__, peers=versions, results=report.rows)

@@ -53,10 +53,10 @@ def sweep_time(name, runs, seed, deterministic=False):
 
 
 def costs(name='CNN, AdamW', rounds=5):
-    "Times of `repeat(runs=5)`, and of a sweep with deterministic algorithms, over that of one sweep; interleaved"
+    "Times of `repeat(runs=5)` and of a deterministic sweep over that of one sweep; interleaved"
     turn = lambda s: (sweep_time(name, 1, s), sweep_time(name, RUNS, s), sweep_time(name, 1, s, True))
     rows = [turn(s) for s in range(rounds)]
-    one, five, fixed = np.min(rows, axis=0).tolist()      # the rounds that the rest of the machine disturbed least
+    one, five, fixed = np.min(rows, axis=0).tolist()      # the rounds that others disturbed least
     return dict(repeat_over_one=round(five/one, 3), deterministic_over_not=round(fixed/one, 3))
 
 
