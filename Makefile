@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 HOMES := JUPYTER_CONFIG_DIR=$(CURDIR)/.jupyter-home/config JUPYTER_DATA_DIR=$(CURDIR)/.jupyter-home/data IPYTHONDIR=$(CURDIR)/.jupyter-home/ipython
 RUN := $(HOMES) PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo lab nbs docs docs-serve readme test check bench clean
+.PHONY: help demo lab nbs docs docs-serve readme test release-check bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "lrfinder_nb needs Python 3.11 to 3.13, got %d.%d; pass make PYTHON=python3.12" % v)'
@@ -35,6 +35,7 @@ nbs: $(VENV)/dev.stamp  ## export the notebooks, run them all, store outputs and
 	$(RUN) nbdev_clean
 	$(RUN) python docs/readme.py
 	$(RUN) python docs/layers.py
+	$(RUN) python docs/stub.py
 
 docs: $(VENV)/dev.stamp  ## build the site from the notebooks, with warnings as errors
 	@mkdir -p _docs/src
@@ -49,6 +50,9 @@ readme: $(VENV)/dev.stamp  ## write README.md from nbs/index.ipynb
 
 test: $(VENV)/dev.stamp  ## everything that must hold: export, notebooks, tests, README, wheel
 	$(RUN) docs/check.sh
+
+release-check: $(VENV)/dev.stamp  ## build the package and try it in a fresh environment, as a user gets it
+	$(RUN) python docs/release.py
 
 bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs them), sliders and live display
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -r benchmarks/requirements.txt

@@ -19,7 +19,7 @@ setup(
     long_description_content_type='text/markdown',
     author=cfg['author'],
     author_email=cfg['author_email'],
-    license=licenses[cfg['license']],
+    license_expression=licenses[cfg['license']],
     keywords=cfg['keywords'].split(),
     url=cfg['git_url'],
     packages=find_packages(include=[cfg['lib_name'], f"{cfg['lib_name']}.*"]),

@@ -10,8 +10,11 @@ cp -r lrfinder_nb nbs "$work"
 nbdev_export
 diff -r -x __pycache__ lrfinder_nb "$work/lrfinder_nb"
 
-step 'every name in the modules is defined and used'
-ruff check -q --select F --ignore F841 lrfinder_nb tests benchmarks docs
+step 'code keeps the rules of the house, and what is made from it is up to date'
+ruff check -q
+python docs/layers.py --check
+python docs/stub.py --check
+python docs/readme.py --check
 
 step 'the notebooks are clean, and their outputs are those of their code'
 nbdev_clean
@@ -22,10 +25,10 @@ step 'the notebooks run'
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2      # one thread each: two that spin for two cores are slower than none
 
 step 'the tests'
-pytest -rs
+OMP_NUM_THREADS=1 pytest -rs -n 2 --dist loadfile --ignore tests/browser --ignore tests/test_kernel.py
 
-step 'README.md is in step with nbs/index.ipynb'
-python docs/readme.py --check
+step 'the tests in browsers and kernels, one at a time'
+pytest -rs tests/browser tests/test_kernel.py
 
 step 'the wheel installs and imports'
 python -m build --wheel --outdir "$work/dist" >"$work/build.log" 2>&1 || { tail -n 20 "$work/build.log"; exit 1; }
@@ -36,7 +39,7 @@ import lrfinder_nb, lrfinder_nb.core.suggest
 from pathlib import Path
 home, tree = Path(lrfinder_nb.__file__).parent, Path(sys.argv[1])/'lrfinder_nb'
 assert home.is_relative_to(sys.argv[1]), home
-there = lambda folder: {str(p.relative_to(folder)) for p in folder.rglob('*') if p.suffix in ('.py', '.npz', '.typed')}
+there = lambda folder: {str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file() and '__pycache__' not in p.parts}
 assert there(home) == there(tree), there(home) ^ there(tree)      # every folder and the data are in the wheel
 assert 'torch' not in sys.modules
 assert len(lrfinder_nb.digits()[0].dataset) == 1438      # the data is in the wheel

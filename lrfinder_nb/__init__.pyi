@@ -1,0 +1,47 @@
+# Written by docs/stub.py.
+from .core.curve import LossCurve as LossCurve
+from .core.curve import load_curve as load_curve
+from .core.curve import save_curve as save_curve
+from .core.suggest import NoSuggestion as NoSuggestion
+from .core.suggest import RULES as RULES
+from .core.suggest import Reading as Reading
+from .core.suggest import Suggestion as Suggestion
+from .core.suggest import analyse as analyse
+from .core.suggest import rule as rule
+from .core.diagnose import diagnose as diagnose
+from .core.consensus import Consensus as Consensus
+from .core.consensus import Spread as Spread
+from .core.consensus import consensus as consensus
+from .core.consensus import diagnose_runs as diagnose_runs
+from .core.scaling import Scaled as Scaled
+from .core.scaling import scale_lr as scale_lr
+from .core.schedule import one_cycle as one_cycle
+from .core.schedule import sweep_lrs as sweep_lrs
+from .core.trials import Trial as Trial
+from .core.trials import Trials as Trials
+from .core.trainings import Training as Training
+from .core.trainings import Trainings as Trainings
+from .show.plot import plot_curve as plot_curve
+from .show.plot_trials import plot_trials as plot_trials
+from .show.explorer import LRExplorer as LRExplorer
+from .engine.state import preserved as preserved
+from .engine.state import set_seed as set_seed
+from .engine.finder import LRFinder as LRFinder
+from .engine.repeat import Repeats as Repeats
+from .engine.repeat import compare as compare
+from .engine.repeat import compare_batch_sizes as compare_batch_sizes
+from .engine.repeat import repeat as repeat
+from .engine.repeat import sources as sources
+from .train.device import best_device as best_device
+from .train.history import History as History
+from .train.history import load_history as load_history
+from .train.evaluate import accuracy as accuracy
+from .train.one_cycle import TrainingDiverged as TrainingDiverged
+from .train.one_cycle import fit_one_cycle as fit_one_cycle
+from .train.mixup import mixup as mixup
+from .train.mixup import soft_cross_entropy as soft_cross_entropy
+from .project.data import digits as digits
+from .project.data import fashion_mnist as fashion_mnist
+from .project.models import SmallCNN as SmallCNN
+
+__version__: str
