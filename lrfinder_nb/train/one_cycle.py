@@ -45,7 +45,7 @@ class Plan:
     channels_last:bool=False  # the memory format for convolutions
     compile:bool=False  # `torch.compile` the model
     checkpoint:object=None  # file to save to and to go on from
-    progress:bool=True  # show the training
+    progress:object=True  # show the training: True, False or a view
 
     def __post_init__(self):
         check_count('epochs', self.epochs)
@@ -223,6 +223,7 @@ class _Lines:
 def _view_of(run):
     "What shows the training, or None"
     if not run.plan.progress or not first(): return None
+    if hasattr(run.plan.progress, 'epoch'): return run.plan.progress
     ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
     if ip and getattr(ip, 'kernel', None):
         with suppress(ImportError):     # without ipywidgets, lines
@@ -287,7 +288,7 @@ def fit_one_cycle(model:nn.Module,  # the model
                   anneal:str='cos',  # 'cos' or 'linear'
                   cycle_momentum:bool=True,  # let the momentum fall and rise against the rate
                   checkpoint=None,  # file to save to after each epoch, and to go on from where it exists
-                  progress=True,  # show the training: live in a notebook, as lines elsewhere
+                  progress=True,  # True, False, or a view with `step(record)`, `epoch(history)` and `finish(history)`
                  ) -> History:
     "Train with one cycle of the rate; Ctrl-C stops, and a loss that is not finite raises `TrainingDiverged`"
     cycle = OneCycle(div_factor, final_div_factor, pct_start, anneal, cycle_momentum)
