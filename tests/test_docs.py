@@ -158,27 +158,26 @@ def test_try(url, new_page):
     for name in ('', 'try.html'):
         page = new_page()
         page.goto(url + name)
-        number, path = page.locator('.t-number'), page.locator('.t-kept')
+        rate, path = page.locator('#tryit .lrx-rate'), page.locator('#tryit path.trend')
         path.wait_for(state='attached')
-        state = lambda: (number.inner_text(), path.get_attribute('d'))
+        state = lambda: (rate.inner_text(), path.get_attribute('d'))
+        field = lambda name: float(page.get_by_role('spinbutton', name=f'{name}, as a number').input_value())
+        says = lambda **settings: f'lr {analyse(curve, **{"diverge_threshold": 4, **settings}).suggestion.lr:.2e}'
         start = state()
-        assert number.inner_text().startswith(f'lr {analyse(curve, diverge_threshold=4).suggestion.lr:.2e}')
-        page.locator('#try-beta').focus()
+        assert start[0] == says() and page.locator('#try-still').count() == 0
+        page.get_by_role('slider', name='beta').focus()
         for _ in range(8): page.keyboard.press('ArrowRight')
         stiff = state()
-        assert stiff[0] != start[0] and stiff[1] != start[1]
-        beta = float(page.locator('#try-beta-value').inner_text())
-        assert stiff[0].startswith(f'lr {analyse(curve, beta, diverge_threshold=4).suggestion.lr:.2e}')
-        page.locator('.t-reset').click()
+        assert stiff[1] != start[1] and stiff[0] == says(beta=field('beta'))
+        page.get_by_role('button', name='Reset').click()
         assert state() == start
-        page.get_by_label('steepest').check()
-        page.locator('#try-skip').press('ArrowRight')
-        skip = int(page.locator('#try-skip-value').inner_text())
-        steepest = analyse(curve, None, skip, diverge_threshold=4, rule='steepest')
-        assert number.inner_text().startswith(f'lr {steepest.suggestion.lr:.2e}')
-        page.locator('#try-threshold').press('Home')
-        t = float(page.locator('#try-threshold-value').inner_text())
-        assert page.locator('.t-cut').get_attribute('d') and t < 4
+        page.get_by_role('radio', name='steepest').check()
+        page.get_by_role('slider', name='skip_start').press('ArrowRight')
+        assert rate.inner_text() == says(rule='steepest', skip_start=int(field('skip_start')))
+        page.get_by_role('slider', name='diverge_threshold').press('Home')
+        cut = says(rule='steepest', skip_start=int(field('skip_start')), diverge_threshold=field('diverge_threshold'))
+        assert rate.inner_text() == cut
+        assert page.get_by_role('button', name='Use this rate').count() == 0
 
 
 def test_api(html):

@@ -17,7 +17,7 @@ finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.functional.ms
 def slow(n=400):
     for _ in range(n): time.sleep(.02); yield X, Y
 def same(): return all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-def named(text): return next(w.model_id for w in _instances.values() if getattr(w, 'description', '') == text)
+def live(): return [w.model_id for w in _instances.values() if getattr(w, 'about', {}).get('kind') == 'live'][-1]
 '''
 
 
@@ -56,14 +56,20 @@ def send(client, comm, data):
     client.shell_channel.send(client.session.msg('comm_msg', dict(comm_id=comm, data=data)))
 
 
+def ask(client, comm, **question):
+    "What the front end asks"
+    send(client, comm, dict(method='update', state=dict(asked=question), buffer_paths=[]))
+
+
 def test_stop_button_of_a_sweep_in_the_background(kernel):
     _, client = kernel
     run(client, SETUP)
     began = time.time()
-    comm = run(client, "finder.range_test(slow(), num_iter=400, background=True); print(named('Stop'))")
+    comm = run(client, "finder.range_test(slow(), num_iter=400, background=True); print(live())")
     assert time.time() - began < 6       # the sweep itself takes 8 seconds
     assert 'runs in the background' in run(client, "time.sleep(.3); print(finder)")
-    send(client, comm, dict(method='custom', content=dict(event='click')))
+    ask(client, comm, n=1, width=700, do=['hello'])
+    ask(client, comm, n=2, do=['stop'])
     said = run(client, "time.sleep(1)\n"
                        "print(finder._task.running, finder.curve.ended, len(finder.curve) < 350, same())")
     assert said.endswith('False stopped True True')
@@ -98,8 +104,7 @@ def test_a_slider_message_gives_what_analyse_gives(kernel):
     _, client = kernel
     run(client, SETUP)
     run(client, 'finder.range_test([(X, Y)], num_iter=200)\ne = finder.explore()')
-    comm = run(client, "print(e.controls['skip_start'].model_id)")
-    for value in (20, 31, 42):
-        send(client, comm, dict(method='update', state=dict(value=value), buffer_paths=[]))
+    comm = run(client, "print(e.front.model_id)")
+    for n, value in enumerate((20, 31, 42), 1): ask(client, comm, n=n, settings=dict(skip_start=value))
     same = 'e.suggestion == analyse(finder.curve, **e.settings).suggestion'
     assert run(client, f"time.sleep(1)\nprint(e.settings['skip_start'], {same})") == '42 True'

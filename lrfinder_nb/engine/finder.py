@@ -23,7 +23,7 @@ from ..core.diagnose import diagnose
 from ..core.schedule import sweep_lrs
 from ..core.suggest import Analysis, Suggestion, analyse
 from ..core.trainings import Trainings
-from ..core.trials import Trials
+from ..core.trials import Trials, Verified
 from .background import Background, hold
 from .parallel import join, ranks
 from .passes import Task, rereadable, run_pass
@@ -168,7 +168,7 @@ class LRFinder:
         _check_sweep(task, diverge_threshold, background)
         hold(self.model)
         task, limit, stopping = replace(task, train_dl=rereadable(train_dl)), float(diverge_threshold), Event()
-        view = self._view(progress, coarse_lrs() if lrs is None else lrs, limit, step_mode, stopping, background)
+        view = self._view(progress, coarse_lrs() if lrs is None else lrs, limit, step_mode, stopping)
         sweep = partial(_coarse_to_fine, task) if lrs is None else partial(_record, task, lrs, step_mode=step_mode)
         self._forget()
         self._seen_in = getattr(view, 'cell', None)
@@ -210,7 +210,7 @@ class LRFinder:
             start = start if self.problem else self.suggestion.lr
             run = partial(full_trainings, task, start, plan, self._keep_trials, view, stopping, keep)
         hold(self.model)
-        self._verified = True
+        self._verified, self._by_hand = True, None
         return self._start(run, view, stopping, background)
 
     def _bar(self, progress, total, words):
@@ -225,15 +225,16 @@ class LRFinder:
         else: run()
         return self
 
-    def _view(self, progress, lrs, diverge_threshold, step_mode, stopping, background):
+    def _view(self, progress, lrs, diverge_threshold, step_mode, stopping):
         "What shows the sweep, or None"
         if not progress: return None
         if hasattr(progress, 'point'): return progress
-        return view_of(lrs, diverge_threshold, step_mode, self._used, stopping.set if background else None)
+        return view_of(lrs, diverge_threshold, step_mode, self._used, stopping.set)
 
     def _forget(self):
         "An older curve must not answer for the sweep that begins"
-        self._curve, self._task, self._settings, self._trials, self._verified = None, None, {}, None, False
+        self._curve, self._task, self._settings = None, None, {}
+        self._trials, self._verified, self._by_hand = None, False, None
 
     def _keep(self, curve): self._curve = curve
     def _keep_trials(self, trials): self._trials = trials
@@ -284,12 +285,14 @@ class LRFinder:
     @property
     def suggestion(self) -> Suggestion:
         "The rate with its reason and interval: the verified one after `verify`; `NoSuggestion` where there is none"
+        if self._by_hand: return self._by_hand
         if self._verified and self.trials: return self.trials.suggestion
         return self.analyse().suggestion
 
     @property
     def problem(self) -> str:
         "Why there is no suggestion, or an empty string"
+        if self._by_hand: return ''
         if self._verified and self.trials: return self.trials.problem
         return self.analyse().problem
 
@@ -297,7 +300,8 @@ class LRFinder:
 
     @property
     def rung(self) -> str:
-        "What the answer stands on: 'sweep', 'verified', 'trained in full', or for what share of the length"
+        "What the answer stands on: 'sweep', 'by hand', 'verified', 'trained in full', or for what share of the length"
+        if self._by_hand: return 'by hand'
         return self.trials.rung if self._verified and self.trials else 'sweep'
 
     @property
@@ -320,13 +324,15 @@ class LRFinder:
         "Sliders over the curve; \"Use this rate\" makes `suggestion` follow, and calls `on_use` with the explorer"
         from lrfinder_nb.show.explorer import LRExplorer     # reaches up
         used = lambda explorer: (self._used(explorer), on_use and on_use(explorer))
-        return LRExplorer(self.curve, used, **{**self._settings, **settings})
+        answer = self._answer()
+        return LRExplorer(self.curve, used, in_use=answer and answer.lr, **{**self._settings, **settings})
 
     def _used(self, explorer):
         "Read the curve as `explorer` does from now on"
         if explorer.subject.curves[0] is not self._curve:
             raise ValueError("the finder holds another curve by now; call explore() again")
-        self._settings, self._verified = explorer.settings, False
+        self._settings, self._verified, hand = explorer.settings, False, explorer.by_hand
+        self._by_hand = hand and Verified(hand, 'by hand', 'you chose it in the explorer', (hand, hand))
 
     def fit_one_cycle(self, train_dl, valid_dl=None, *, max_lr=None, **kw):
         "Train the model with the suggestion as `max_lr`, or another one; arguments and result as in `fit_one_cycle`"

@@ -1,11 +1,12 @@
 """JupyterLab on loopback, and a Chromium that uses it as a person would"""
-import ast, json, os, re, secrets, shutil, signal, socket, subprocess, sys, time
+import ast, json, math, os, re, secrets, shutil, signal, socket, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
 
 import nbformat
 
+SETTINGS = 'beta', 'skip_start', 'skip_end', 'diverge_threshold'  # what has a slider
 SECONDS = 30  # patience with anything the page should do
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 HARMLESS = (
@@ -17,7 +18,7 @@ ASK = """async code => { const k = window.jupyterapp.shell.currentWidget.session
   if (x?.status !== 'ok') throw Error(JSON.stringify(x)); return x.data['text/plain'] }"""
 WATCH = """box => { const drawn = () => box.querySelector('svg[role=img]')?.outerHTML, seen = box.seen = [], ids = new Map([[drawn(), 0]]); box.watcher?.disconnect();
   box.watcher = new MutationObserver(() => { const picture = drawn(); if (!ids.has(picture)) ids.set(picture, ids.size);
-    const s = {at: performance.now(), rate: box.querySelector('.lrx-rate')?.textContent, band: !!box.querySelector('svg .interval'), picture: ids.get(picture)};
+    const s = {at: performance.now(), rate: box.querySelector('.lrx-rate')?.textContent, band: !!box.querySelector('svg .interval'), rest: box.dataset.rest === 'true', picture: ids.get(picture)};
     seen.push(s); requestAnimationFrame(() => { const c = new MessageChannel(); c.port1.onmessage = () => s.painted = performance.now(); c.port2.postMessage(0) }) });
   box.watcher.observe(box, {subtree: true, childList: true, characterData: true}) }"""
 
@@ -34,7 +35,7 @@ def said(pages):
 
 class Lab:
     "A running server"
-    def __init__(self, url, token, folder): self.url, self.token, self.folder = url, token, folder
+    def __init__(self, url, token, folder, app): self.url, self.token, self.folder, self.app = url, token, folder, app
 
     def ask(self, path, method='GET'):
         "What the server answers, parsed"
@@ -52,16 +53,16 @@ class Lab:
 
 
 @contextmanager
-def serving(root:Path):
-    "A `Lab` with its own settings and files under `root`"
+def serving(root:Path, app='lab'):
+    "A `Lab` with its own settings and files under `root`; `app` is 'lab' or 'notebook'"
     folder, config, log = root/'notebooks', root/'config', root/'server.log'
     folder.mkdir(); (config/'labconfig').mkdir(parents=True)
     (config/'labconfig/page_config.json').write_text(json.dumps({'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}}))
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    lab = Lab(f'http://127.0.0.1:{port}', secrets.token_hex(16), folder)
+    lab = Lab(f'http://127.0.0.1:{port}', secrets.token_hex(16), folder, app)
     env = dict(os.environ, JUPYTER_CONFIG_DIR=str(config), JUPYTER_DATA_DIR=str(root/'data'), JUPYTER_RUNTIME_DIR=str(root/'runtime'), IPYTHONDIR=str(root/'ipython'), JUPYTER_TOKEN=lab.token)
     with log.open('w') as out:
-        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', '--allow-root', f'--ServerApp.root_dir={folder}',
+        server = subprocess.Popen([sys.executable, '-m', dict(lab='jupyterlab', notebook='notebook')[app], '--no-browser', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', '--allow-root', f'--ServerApp.root_dir={folder}',
                                    '--LabApp.extension_manager=readonly', '--expose-app-in-browser'], env=env, stdout=out, stderr=out, start_new_session=True)
     try:
         until = time.time() + SECONDS
@@ -101,7 +102,7 @@ class Notebook:
     "A notebook open in a page"
     def __init__(self, lab, page, name):
         self.lab, self.page, self.name = lab, page, name
-        page.goto(f'{lab.url}/lab/tree/{name}?token={lab.token}&reset')
+        page.goto(f"{lab.url}/{dict(lab='lab/tree', notebook='notebooks')[lab.app]}/{name}?token={lab.token}&reset")
         page.wait_for_selector('.jp-Notebook .jp-CodeCell')
         page.wait_for_function(READY)       # else 'Run All Cells' asks for a kernel
         self.twins = page.locator('.jp-OutputArea img[src^="data:image/svg"]')      # the pictures that stand in for widgets
@@ -135,38 +136,64 @@ class Notebook:
 class Panel:
     "An explorer on a page, and its name in the kernel"
     def __init__(self, notebook, name, nth=0):
-        self.notebook, self.page, self.name, self.box = notebook, notebook.page, name, notebook.page.locator('.lrx').nth(nth)
-        self.rate, self.why, self.svg = (self.box.locator(s) for s in ('.lrx-rate', '.lrx-why', 'svg[role=img]'))
+        self.notebook, self.page, self.name = notebook, notebook.page, name
+        self.box = notebook.page.locator('.lrx').nth(nth)
+        self.rate, self.why, self.svg, self.over = (self.box.locator(s) for s in ('.lrx-rate', '.lrx-why', 'svg[role=img]', '.lrx-over'))
+        self.rate.wait_for()
         self.svg.wait_for()
 
     def ask(self, attribute): return self.notebook.ask(f'{self.name}.{attribute}')
-    def button(self, name): return self.box.get_by_role('button', name=name)
+    def button(self, name): return self.box.get_by_role('button', name=name, exact=True)
     def picture(self): return self.svg.evaluate('e => e.outerHTML')
-    def answer(self): return tuple(self.box.locator(s).text_content() for s in ('.lrx-rate', '.lrx-interval'))
+    def answer(self): return tuple(self.box.locator(f'.lrx-answer {s}').text_content() for s in ('.lrx-rate', '.lrx-interval'))
+    def rule(self, name): return self.box.get_by_role('radio', name=name, exact=True)
 
     def slider(self, name):
-        "(handle, readout)"
-        row = self.box.locator('.widget-slider').filter(has=self.page.get_by_text(name, exact=True))
-        return row.get_by_role('slider'), row.locator('.widget-readout')
+        "(range, number)"
+        return self.box.get_by_role('slider', name=name, exact=True), self.box.get_by_role('spinbutton', name=f'{name}, as a number')
 
     def controls(self):
         "What the controls show"
-        number = lambda s: float('inf' if s == 'never' else s)
-        return {name: number(self.slider(name)[1].text_content()) for name in ('beta', 'skip_start', 'skip_end', 'diverge_threshold')} | dict(rule=self.box.get_by_role('combobox').locator('option:checked').text_content())
+        shown = {name: self.slider(name)[1].input_value() for name in SETTINGS}
+        numbers = {name: float(v) if v else float('inf') for name, v in shown.items()}
+        return numbers | dict(rule=self.box.locator('.lrx-rules tr:has(input:checked) label').text_content().strip())
 
     def press(self, name, *keys):
         "Press keys on a slider"
+        for key in keys: self.slider(name)[0].press(key)
+
+    def grip(self, name):
+        "Where the handle of a slider is, in pixels"
         handle, _ = self.slider(name)
-        for key in keys: handle.press(key)
+        handle.scroll_into_view_if_needed()
+        box, share = handle.bounding_box(), handle.evaluate('e => (e.value - e.min)/(e.max - e.min)')
+        return box['x'] + 8 + (box['width'] - 16)*share, box['y'] + box['height']/2
 
     def drag(self, name, pixels, steps=25):
         "Drag the handle of a slider and hold it there"
-        handle, _ = self.slider(name)
-        handle.scroll_into_view_if_needed()
-        b = handle.bounding_box()
-        x, y = b['x'] + b['width']/2, b['y'] + b['height']/2
-        self.page.mouse.move(x, y); self.page.mouse.down()
+        x, y = self.grip(name)
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
         for i in range(1, steps + 1): self.page.mouse.move(x + pixels*i/steps, y)
 
+    def place(self, lr=None, loss=None):
+        "Where a rate and a loss lie on the page"
+        self.over.scroll_into_view_if_needed()
+        frame, box = self.ask("front.reading['frame']"), self.over.bounding_box()
+        share = lambda v, ends, log: (math.log(v/ends[0])/math.log(ends[1]/ends[0])) if log else (v - ends[0])/(ends[1] - ends[0])
+        x = .5 if lr is None else share(lr, frame['lrs'], frame['log'])
+        y = .5 if loss is None else share(loss, frame['losses'], False)
+        k = box['width']/frame['width']
+        left, top = box['x'] + k*frame['left'], box['y'] + k*frame['bottom']
+        return left + k*x*(frame['right'] - frame['left']), top - k*y*(frame['bottom'] - frame['top'])
+
+    def pull(self, start, end, steps=12):
+        "Drag on the picture from one place to another"
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        for i in range(1, steps + 1): self.page.mouse.move(*(a + (b - a)*i/steps for a, b in zip(start, end)))
+        self.page.mouse.up()
+
+    def rested(self): return self.box.get_attribute('data-rest') == 'true'
     def watch(self): self.box.evaluate(WATCH)
     def seen(self): return self.box.evaluate('box => box.seen')

@@ -19,6 +19,11 @@ def same(): return all(torch.equal(before[k], v) for k, v in model.state_dict().
 '''
 BACKGROUND = [SETUP, 'finder.range_test(slow(), num_iter=1500, background=True)']
 IN_CELL = [SETUP, 'finder.range_test(slow(), num_iter=1500)', "print('then:', finder.curve.ended, 5 < len(finder.curve) < 1400, same())", 'finder.range_test([(x, y)], num_iter=100)']
+FOREGROUND = [SETUP, 'finder.range_test(slow(), num_iter=1500)', "print('then:', finder.curve.ended, 5 < len(finder.curve) < 1400, same())"]
+TRAINING = '''
+from lrfinder_nb import fit_one_cycle
+history = fit_one_cycle(model, torch.optim.AdamW(model.parameters()), nn.functional.mse_loss, [(x, y)]*20, [(x, y)], max_lr=1e-2, epochs=3)
+history'''
 
 
 @pytest.fixture(scope='module')
@@ -43,7 +48,7 @@ def growing(nb):
     pictures = set()
     nb.until(lambda: pictures.add(svg.evaluate('e => e.outerHTML')) or len(pictures) >= 2, 'the picture grows', 20)
     step = lambda: re.search(r'step (\d+) of 1500: lr', box.inner_text())
-    nb.until(lambda: int(step()[1]) >= 60, 'enough points to read a rate from', 30)
+    nb.until(lambda: int((step() or [0, 0])[1]) >= 60, 'enough points to read a rate from', 30)
     assert box.locator('progress').count() == 1
     return box
 
@@ -66,11 +71,11 @@ def test_background(nb, shots):
 
 def test_in_the_cell(nb, shots):
     "The notebook's own stop button ends a sweep without a traceback, the next cells run, and the finder follows the sliders"
-    explorers = nb.page.locator('.lrx-rate')
+    explorers = nb.page.locator('.lrx-answer .lrx-rate')
     before = explorers.count()
     nb.run(2, 3, 4, 5)
     box = growing(nb)
-    assert box.get_by_role('button', name='Stop').count() == 0
+    assert box.get_by_role('button', name='Stop').is_visible() or 'stop button' in box.inner_text()
     nb.page.screenshot(path=shots/'live-cell.png')
     nb.menu('Kernel', 'Interrupt Kernel')
     nb.page.get_by_text('then: stopped True True', exact=True).wait_for()
@@ -79,10 +84,38 @@ def test_in_the_cell(nb, shots):
     panel, rate = Panel(nb, 'finder', -1), lambda: f"lr {nb.ask('finder.suggestion.lr'):.2e}"
     nb.until(lambda: panel.rate.text_content() == rate(), lambda: f'{rate()}, not {panel.answer()}')
     begin = rate()
-    panel.box.get_by_role('combobox').select_option('valley')
+    panel.rule('valley').check()
     nb.until(lambda: panel.rate.text_content() != begin, panel.answer)
     assert rate() == begin
     panel.button('Use this rate').click()
     nb.until(lambda: rate() == panel.rate.text_content(), rate)
     panel.rate.scroll_into_view_if_needed()
     nb.page.screenshot(path=shots/'live-ended.png')
+
+
+def test_stop_in_the_foreground(nb):
+    "Where the kernel hears the page while a cell runs, there is a button; elsewhere, words that name what works"
+    nb.page.reload()
+    nb.page.wait_for_selector('.jp-Notebook .jp-CodeCell')
+    nb.lab.write('foreground.ipynb', *FOREGROUND)
+    other = Notebook(nb.lab, nb.page, 'foreground.ipynb')
+    other.run(0, 1, 2)
+    box = growing(other)
+    stop = box.get_by_role('button', name='Stop')
+    if stop.is_visible(): stop.click()
+    else:
+        assert "the notebook's own stop button" in box.inner_text()
+        other.menu('Kernel', 'Interrupt Kernel')
+    other.page.get_by_text('then: stopped True True', exact=True).wait_for()
+
+
+def test_a_training_shows_one_table(lab, new_page, shots):
+    "The table of epochs is on the page once, where the history is shown"
+    lab.write('training.ipynb', SETUP, TRAINING)
+    nb = Notebook(lab, new_page(), 'training.ipynb')
+    nb.run_all()
+    nb.until(lambda: nb.page.get_by_text('completed after 3 epochs').count(), 'the training ends', 30)
+    nb.page.locator('.jp-OutputArea table').wait_for()
+    nb.page.wait_for_timeout(300)
+    assert nb.page.locator('.jp-OutputArea table:visible').count() == 1
+    nb.page.screenshot(path=shots/'training.png')
