@@ -5,7 +5,9 @@ from importlib import import_module
 
 _NAMES = {
     'core.curve': ('LossCurve', 'load_curve', 'save_curve'),
-    'core.suggest': ('NoSuggestion', 'RULES', 'Reading', 'Suggestion', 'analyse', 'rule'),
+    'core.rules': ('RULES', 'Reading', 'rule'),
+    'core.refuse': ('NoSuggestion',),
+    'core.suggest': ('Suggestion', 'analyse'),
     'core.diagnose': ('diagnose',),
     'core.consensus': ('Consensus', 'Spread', 'consensus', 'diagnose_runs'),
     'core.scaling': ('Scaled', 'scale_lr'),

@@ -17,12 +17,16 @@ import numpy as np
 
 from .curve import LossCurve
 from .diagnose import Symptom
-from .suggest import Analysis, NoSuggestion, analyse, minimum_divisor, rule_rates
+from .refuse import NoSuggestion
+from .rules import minimum_divisor
+from .suggest import Analysis, analyse, rule_rates
 
 # %% ../../nbs/core/10_consensus.ipynb #9de54aea
-STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729)  # 95 % quantile at 1, 2, ... degrees of freedom
+# 95 % quantiles of Student's t at 1, 2, ... degrees of freedom
+STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812,
+           1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729)
 
-
+# %% ../../nbs/core/10_consensus.ipynb #cd1894f1
 def mean_interval(lrs  # rates of several runs, shape (n,), n from 2
                  ) -> tuple:
     "(low, high) 90 % interval of the geometric mean of `lrs`"
@@ -32,12 +36,13 @@ def mean_interval(lrs  # rates of several runs, shape (n,), n from 2
     return 10**(x.mean() - half).item(), 10**(x.mean() + half).item()
 
 # %% ../../nbs/core/10_consensus.ipynb #cb54464c
-TABLE = ((2., 'very normal', 'high', 'take the geometric mean'),
-         (5., 'normal', 'fair', 'look at the curves, and add runs to narrow it'),
-         (10., 'concerning', 'low', 'check the data and the settings, raise num_iter, and prefer the lower end'),
-         (math.inf, 'too large', 'none', 'something is wrong: check the data, the loss and the seeds, and look at each curve'))  # up to this spread: word, confidence, advice
+TABLE = (  # up to this spread: word, confidence, advice
+    (2., 'very normal', 'high', 'take the geometric mean'),
+    (5., 'normal', 'fair', 'look at the curves, and add runs to narrow it'),
+    (10., 'concerning', 'low', 'check the data and the settings, raise num_iter, and prefer the lower end'),
+    (math.inf, 'too large', 'none', 'check the data, the loss and the seeds, and look at each curve'))
 
-
+# %% ../../nbs/core/10_consensus.ipynb #b2ff1986
 @dataclass(frozen=True)
 class Spread:
     "The rates that several runs suggest, and what they amount to"
@@ -46,12 +51,14 @@ class Spread:
     def __post_init__(self):
         lrs = tuple(float(x) for x in self.lrs)
         if not lrs: raise ValueError("a spread needs at least one rate, got none; run the sweep at least once")
-        if not all(0 < x < math.inf for x in lrs): raise ValueError(f"rates must be positive and finite, got {lrs}; leave out the runs that suggest none")
+        if not all(0 < x < math.inf for x in lrs):
+            raise ValueError(f"rates must be finite and above 0, got {lrs}; leave out runs without one")
         object.__setattr__(self, 'lrs', lrs)
 
     def __len__(self): return len(self.lrs)
-    def __repr__(self): return f"Spread(lr {self.geometric_mean:.2e}, {len(self)} runs {min(self.lrs):.1e} to {max(self.lrs):.1e}, {self.ratio:.1f}x: {self.word})"
-
+    def __repr__(self):
+        ends = f"{min(self.lrs):.1e} to {max(self.lrs):.1e}"
+        return f"Spread(lr {self.geometric_mean:.1e}, {len(self)} runs {ends}, {self.ratio:.1f}x: {self.word})"
     @property
     def geometric_mean(self) -> float: return 10**float(np.mean(np.log10(self.lrs)))
     @property
@@ -67,7 +74,7 @@ class Spread:
     @property
     def confidence(self) -> str: return self._row[2] if len(self) > 1 else 'unknown'
     @property
-    def advice(self) -> str: return self._row[3] if len(self) > 1 else 'one run says nothing of the spread: repeat it'
+    def advice(self) -> str: return self._row[3] if len(self) > 1 else 'repeat it to see how much runs differ'
     @property
     def _row(self): return next(row for row in TABLE if self.ratio <= row[0])
 
@@ -75,34 +82,50 @@ class Spread:
 def outliers(lrs,  # rates of several runs, shape (n,)
              far:float=2.,  # at least so many times from the median
             ) -> tuple:
-    "Indices of the rates that lie far from the others: beyond three robust standard deviations and a factor of `far`; none of fewer than four"
+    "Indices of rates beyond three robust standard deviations and a factor of `far`; none of fewer than four"
+    if len(lrs) < 4: return ()
     x = np.log10(lrs)
     off = np.abs(x - np.median(x))
-    return tuple(np.flatnonzero(off > max(3*1.4826*float(np.median(off)), math.log10(far))).tolist()) if len(x) > 3 else ()
+    limit = max(3*1.4826*float(np.median(off)), math.log10(far))
+    return tuple(np.flatnonzero(off > limit).tolist())
 
 # %% ../../nbs/core/10_consensus.ipynb #f3fbea8f
 def _aligned(curves):
     "The curves from the largest of their first rates on: second passes begin where their quick passes say"
     first = max(c.lrs[0] for c in curves)
-    starts = [int(np.searchsorted(c.lrs, first)) for c in curves]
-    return [c if not k or k == len(c) else replace(c, lrs=c.lrs[k:], losses=c.losses[k:]) for c, k in zip(curves, starts)]
+    def later(c):
+        k = int(np.searchsorted(c.lrs, first))
+        return replace(c, lrs=c.lrs[k:], losses=c.losses[k:]) if 0 < k < len(c) else c
+    return [later(c) for c in curves]
 
 
+def _side_by_side(curves, n):
+    "Losses by run and step, infinite after a run diverged, NaN where it says nothing; shape (runs, n)"
+    def row(c):
+        after = math.inf if c.ended in ('diverged', 'non-finite') else math.nan
+        return [*np.where(np.isnan(c.losses), math.inf, c.losses), *[after]*(n - len(c))]
+    return np.array([row(c) for c in curves])
+
+# %% ../../nbs/core/10_consensus.ipynb #658d99b2
 def pool(curves  # several `LossCurve`s of the same rates, though not all of the same length
         ) -> LossCurve:
     "The median over runs at each rate, up to where half of the runs had diverged"
     curves = _aligned(curves)
     longest = max(curves, key=len)
     lrs, n = longest.lrs, len(longest)
-    if any(not np.array_equal(c.lrs, lrs[:len(c)]) for c in curves): raise ValueError("the runs must visit the same rates, got different ones; sweep with one start_lr, end_lr, num_iter and step_mode")
-    table = np.array([[*c.losses, *[math.inf if c.ended in ('diverged', 'non-finite') else math.nan]*(n - len(c))] for c in curves])
-    table[np.isnan(table) & (np.arange(n) < [[len(c)] for c in curves])] = math.inf       # a NaN that was measured
+    if any(not np.array_equal(c.lrs, lrs[:len(c)]) for c in curves):
+        raise ValueError("the runs must visit the same rates, got different ones; "
+                         "sweep with one start_lr, end_lr, num_iter and step_mode")
+    table = _side_by_side(curves, n)
     gone = np.isinf(table).sum(0)*2 > (~np.isnan(table)).sum(0)
     m = int(gone.argmax()) if gone.any() else n
     with np.errstate(invalid='ignore'): middle = np.nanmedian(table[:, :m], axis=0)
     m = int(np.isinf(middle).argmax()) if np.isinf(middle).any() else m
-    if not m: raise NoSuggestion("half of the runs diverged at the first step: lower start_lr, or check the data and the loss", 'diverged at once')
-    return LossCurve(lrs[:m], middle[:m], 'diverged' if m < n else longest.ended, longest.step_mode, longest.diverge_threshold, {**longest.ran_on, 'runs': len(curves)})
+    if not m:
+        raise NoSuggestion("half of the runs diverged at the first step: lower start_lr, "
+                           "or check the data and the loss", 'diverged at once')
+    return replace(longest, lrs=lrs[:m], losses=middle[:m], ended='diverged' if m < n else longest.ended,
+                   ran_on={**longest.ran_on, 'runs': len(curves)}, coarse=None)
 
 # %% ../../nbs/core/10_consensus.ipynb #97654287
 @dataclass(frozen=True, repr=False)
@@ -140,55 +163,83 @@ class Consensus:
         "(low, high) of the recommended rate: 90 % over runs, or that of the curve where there is one run"
         return self.spread.interval or next(a.found.interval for a in self.runs if not a.problem)
     @property
-    def why(self) -> str:
-        s = self.spread
-        if len(s) == 1: return f"one run of {len(self)} suggests a rate; {s.advice}"
-        return f"the geometric mean of {len(s)} of {len(self)} runs, from {min(s.lrs):.1e} to {max(s.lrs):.1e} ({s.ratio:.1f}x, {s.word}): {s.advice}"
+    def at_least(self) -> bool:
+        "Whether every run ended before its loss rose again, so that a higher rate may do as well"
+        return all(a.found.at_least for a in self.runs if not a.problem)
+    @property
+    def why(self) -> str: return _why(self)
     def __len__(self): return len(self.runs)
     def __float__(self): return self.lr
-    def __repr__(self): return f"Consensus({self.problem or f'lr {self.lr:.2e}, {self.interval[0]:.1e} to {self.interval[1]:.1e}, {self.why}'})"
-    def _repr_html_(self): return _table(self)
+    def __str__(self):
+        "The rate as one would say it, or why there is none"
+        if self.problem: return self.problem
+        if self.at_least: return f'lr at least {self.lr:.1e}'
+        return 'lr {:.1e} ({:.1e} to {:.1e})'.format(self.lr, *self.interval)
+    def __repr__(self): return f"Consensus({self.problem or f'{self}: {self.why}'})"
+    def _repr_html_(self): return _html(self)
     def to_dict(self) -> dict: return _plain(self)
 
 # %% ../../nbs/core/10_consensus.ipynb #8cc56274
 def _problem(c):
     "Why there is no rate to recommend, or an empty string"
     if not c.spread: return f"none of the {len(c)} runs suggests a rate; the first says: {c.runs[0].problem}"
-    if c.spread.ratio > TABLE[-2][0]:
-        low, high = min(c.spread.lrs), max(c.spread.lrs)
-        return f"the runs lie {c.spread.ratio:.0f}x apart ({low:.1e} to {high:.1e}), too far for one rate: check the data, the loss and the seeds, raise num_iter, or start from {low:.1e}"
-    return ''
+    if c.spread.ratio <= TABLE[-2][0]: return ''
+    low, high = min(c.spread.lrs), max(c.spread.lrs)
+    return (f"the runs lie {c.spread.ratio:.0f}x apart ({low:.1e} to {high:.1e}), too far for one rate: "
+            f"check the data, the loss and the seeds, raise num_iter, or start from {low:.1e}")
 
 
+def _why(c):
+    "One sentence of reason for the recommended rate"
+    s, which = c.spread, f"{len(c.spread)} of {len(c)} runs"
+    if len(s) == 1: return f"one of {len(c)} runs gave a rate; repeat the sweep to see how much runs differ"
+    mean = f"the geometric mean of {which}, from {min(s.lrs):.1e} to {max(s.lrs):.1e}"
+    if s.ratio <= TABLE[0][0]: return f"{mean}; the runs agree within {s.ratio:.1f}x"
+    return f"{mean}; the runs lie {s.ratio:.1f}x apart, which is {s.word}: {s.advice}"
+
+# %% ../../nbs/core/10_consensus.ipynb #e6b1b18a
 def _plain(c):
     "Names and plain numbers, for JSON"
     s = c.spread
-    stats = dict(mean=s.mean, median=s.median, geometric_mean=s.geometric_mean, ratio=s.ratio, word=s.word, confidence=s.confidence, advice=s.advice) if s else {}
-    return dict(lr=None if c.problem else c.lr, interval=None if c.problem else list(c.interval), problem=c.problem, settings=c.settings, **stats,
-                runs={n: None if a.problem else a.found.lr for n, a in zip(c.names, c.runs)}, failed=c.failed, outliers=c.outliers)
+    names = 'mean', 'median', 'geometric_mean', 'ratio', 'word', 'confidence', 'advice'
+    stats = {name: getattr(s, name) for name in names} if s else {}
+    lr, interval = (None, None) if c.problem else (c.lr, list(c.interval))
+    runs = {n: None if a.problem else a.found.lr for n, a in zip(c.names, c.runs)}
+    return dict(lr=lr, interval=interval, problem=c.problem, settings=c.settings, **stats,
+                runs=runs, failed=c.failed, outliers=c.outliers)
+def _rows(c):
+    "The runs and their centre, as rows of (run, rate, how it ended, a remark)"
+    s, outliers = c.spread, c.outliers
+    rate = lambda a: a.problem or ('at least ' if a.found.at_least else '') + f'{a.found.lr:.1e}'
+    rows = [(n, rate(a), a.curve.ended, 'outlier' if n in outliers else '') for n, a in zip(c.names, c.runs)]
+    if not s: return rows
+    return rows + [('geometric mean', f'{s.geometric_mean:.1e}', '', '' if c.problem else 'recommended'),
+                   ('median', f'{s.median:.1e}', '', ''), ('mean', f'{s.mean:.1e}', '', ''),
+                   ('max/min', f'{s.ratio:.1f}x', s.word, f'confidence {s.confidence}: {s.advice}')]
 
 
-def _table(c):
+def _html(c):
     "The runs and their centre as an HTML table"
-    head = f'no rate: {c.problem}' if c.problem else 'lr {:.2e} ({:.1e} to {:.1e})'.format(c.lr, *c.interval)
-    rows = [(n, a.problem or f'{a.found.lr:.2e}', a.curve.ended, 'outlier' if n in c.outliers else '') for n, a in zip(c.names, c.runs)]
-    s = c.spread
-    rows += [('geometric mean', f'{s.geometric_mean:.2e}', '', 'recommended' if not c.problem else ''), ('median', f'{s.median:.2e}', '', ''), ('mean', f'{s.mean:.2e}', '', ''),
-             ('max/min', f'{s.ratio:.1f}x', s.word, f'confidence {s.confidence}: {s.advice}')] if s else []
-    body = ''.join('<tr>' + ''.join(f'<td style="text-align:left">{escape(str(x))}</td>' for x in r) + '</tr>' for r in rows)
-    return f'<div><p style="font-size:1.4em;margin:0">{escape(head)}</p><table><thead><tr><th>run</th><th>rate</th><th>ended</th><th></th></tr></thead><tbody>{body}</tbody></table></div>'
+    head = f'no rate: {c.problem}' if c.problem else str(c)
+    cells = (''.join(f'<td style="text-align:left">{escape(str(x))}</td>' for x in row) for row in _rows(c))
+    body = ''.join(f'<tr>{row}</tr>' for row in cells)
+    titles = '<tr><th>run</th><th>rate</th><th>ended</th><th></th></tr>'
+    return (f'<div><p style="font-size:1.4em;margin:0">{escape(head)}</p>'
+            f'<table><thead>{titles}</thead><tbody>{body}</tbody></table></div>')
 
-# %% ../../nbs/core/10_consensus.ipynb #e6b1b18a
+# %% ../../nbs/core/10_consensus.ipynb #cbe57078
 def named(curves,  # several `LossCurve`s: a list, or a dict of names to curves
          ) -> dict:
     "Names and curves; `TypeError` for what is none"
-    found = dict(curves) if isinstance(curves, Mapping) else {f'run {i}': c for i, c in enumerate(curves, 1)} if isinstance(curves, (list, tuple)) else {}
-    if isinstance(curves, (list, tuple, Mapping)) and not len(curves): raise ValueError(f"curves must hold at least one LossCurve, got an empty {type(curves).__name__}; run the sweep first")
-    if not found or not all(isinstance(c, LossCurve) for c in found.values()):
-        raise TypeError(f"curves must be a LossCurve, or a list or dict of them, got {type(curves).__name__}; pass finder.curve")
-    return {str(k): c for k, c in found.items()}
+    kind = type(curves).__name__
+    if isinstance(curves, (list, tuple, Mapping)) and not len(curves):
+        raise ValueError(f"curves must hold at least one LossCurve, got an empty {kind}; run the sweep first")
+    if isinstance(curves, (list, tuple)): curves = {f'run {i}': c for i, c in enumerate(curves, 1)}
+    if not isinstance(curves, Mapping) or not all(isinstance(c, LossCurve) for c in curves.values()):
+        raise TypeError(f"curves must be a LossCurve, or a list or dict of them, got {kind}; pass finder.curve")
+    return {str(k): c for k, c in curves.items()}
 
-
+# %% ../../nbs/core/10_consensus.ipynb #8de1f88f
 def consensus(curves,  # several `LossCurve`s of one task: a list, or a dict of names to curves
               **settings,  # `beta`, `skip_start`, `skip_end`, `diverge_threshold`, `rule`, as in `suggest.analyse`
              ) -> Consensus:
@@ -199,7 +250,7 @@ def consensus(curves,  # several `LossCurve`s of one task: a list, or a dict of 
 # %% ../../nbs/core/10_consensus.ipynb #f290361d
 ALIKE = .8  # least correlation of a trend with the pooled one
 
-
+# %% ../../nbs/core/10_consensus.ipynb #b025f042
 def _failed_runs(c):
     "A sentence for each symptom that some runs have and others have not"
     if len(c.failed) in (0, len(c)): return
@@ -208,30 +259,39 @@ def _failed_runs(c):
         first = next(a.problem for a in c.runs if a.problem and a.found.symptom == name)
         yield Symptom(f'some {name}', f"{', '.join(which)} of {len(c)} runs gave no rate: {first}")
 
-
+# %% ../../nbs/core/10_consensus.ipynb #76f2a77d
 def _odd_shapes(c):
     "A sentence for the runs whose trend does not follow the pooled one"
     if len(c) < 3 or c.pooled.problem: return
-    p, odd = c.pooled.trend, []
-    for n, a in zip(c.names, c.runs):
+    def odd(a):
         m = min(a.cut, c.pooled.cut)
-        if m > 10 and np.ptp(a.trend.values[:m]) and np.corrcoef(a.trend.values[:m], p.values[:m])[0, 1] < ALIKE: odd.append(n)
-    if odd: yield Symptom('shapes disagree', f"{', '.join(odd)} of {len(c)} runs {'has' if len(odd) == 1 else 'have'} a curve of another shape than the median: look at the data that came first there, and raise num_iter or the batch size")
+        own, pooled = a.trend.values[:m], c.pooled.trend.values[:m]
+        return m > 10 and np.ptp(own) and np.corrcoef(own, pooled)[0, 1] < ALIKE
+    names = [n for n, a in zip(c.names, c.runs) if odd(a)]
+    if not names: return
+    have = 'has' if len(names) == 1 else 'have'
+    yield Symptom('shapes disagree', f"{', '.join(names)} of {len(c)} runs {have} a curve of another shape "
+                  "than the median: look at the data that came first there, and raise num_iter or the batch size")
 
-
+# %% ../../nbs/core/10_consensus.ipynb #9a495025
 def _beyond_window(c):
     "A sentence for the runs whose rate lies outside the usable window of the pooled curve"
     if len(c.runs) - len(c.failed) < 2 or c.pooled.problem: return
     rates = rule_rates(c.pooled)
     low, high = rates['steepest'], rates['minimum']*minimum_divisor(c.pooled.trend.lrs[c.pooled.kept])
     out = [n for n, a in zip(c.names, c.runs) if not a.problem and not low/1.5 <= a.found.lr <= high]
-    if out: yield Symptom('beyond the window', f"{', '.join(out)} of {len(c)} runs gave a rate outside the window of the median curve ({low:.1e}, the steepest descent, to {high:.1e}, the smallest loss): raise num_iter or the batch size")
+    if not out: return
+    window = f"{low:.1e}, the steepest descent, to {high:.1e}, the smallest loss"
+    yield Symptom('beyond the window', f"{', '.join(out)} of {len(c)} runs gave a rate outside the window of the "
+                  f"median curve ({window}): raise num_iter or the batch size")
 
-
+# %% ../../nbs/core/10_consensus.ipynb #9f4cdf3a
 def diagnose_runs(c:Consensus,  # what several runs say together
                  ) -> tuple:
     "The symptoms of a set of runs, as `Symptom`s that name the argument to change; empty where nothing is wrong"
-    far = [Symptom('an outlier', f"{n} lies far from the others, at {lr:.1e}: look at its curve, and add runs to outweigh it") for n, lr in c.outliers.items()]
+    none = [Symptom('no rate', c.problem)] if c.problem else []
     try: shapes = (*_odd_shapes(c), *_beyond_window(c))
     except ValueError: shapes = ()      # runs that cannot be pooled
-    return (*([Symptom('no rate', c.problem)] if c.problem else []), *_failed_runs(c), *shapes, *far)
+    remedy = "look at its curve, and add runs to outweigh it"
+    far = (f"{name} lies far from the others, at {lr:.1e}: {remedy}" for name, lr in c.outliers.items())
+    return (*none, *_failed_runs(c), *shapes, *(Symptom('an outlier', said) for said in far))

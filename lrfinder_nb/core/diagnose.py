@@ -8,7 +8,8 @@ __all__ = ['NOISY', 'NEAR', 'CHECKS', 'Symptom', 'diagnose']
 # %% ../../nbs/core/09_diagnose.ipynb #07ad38a3
 from dataclasses import dataclass
 
-from .suggest import Analysis, cut_too_early, rises_again
+from .refuse import cut_too_early, exploded, go_on, rises_again
+from .suggest import Analysis
 
 # %% ../../nbs/core/09_diagnose.ipynb #523ca57d
 @dataclass(frozen=True)
@@ -21,9 +22,8 @@ class Symptom:
 
 # %% ../../nbs/core/09_diagnose.ipynb #c74e230d
 def never_rose(a):
-    if a.cut < len(a.curve) or a.curve.ended in ('diverged', 'non-finite') or rises_again(a.trend): return ''
-    end = f"the sweep ended ({a.curve.ended}) at {a.curve.lrs[-1]:.1e}" if a.curve.ended != 'completed' else f"end_lr was {a.curve.lrs[-1]:.1e}"
-    return f"the loss fell but never rose again, so the largest usable rate was not seen ({end}): raise end_lr, or let the sweep run on"
+    if exploded(a.curve, a.trend) or rises_again(a.trend): return ''
+    return f"the loss fell and never rose again, so that the largest usable rate was not seen: {go_on(a.curve)}"
 
 
 def stopped_too_early(a): return cut_too_early(a.trend, a.diverge_threshold)
@@ -35,21 +35,25 @@ NEAR = 4.  # how many times above the first rate a suggestion must lie
 # %% ../../nbs/core/09_diagnose.ipynb #e5609201
 def too_noisy(a):
     low, high = a.suggestion.interval
-    if high < NOISY*low: return ''
-    return f"the noise of this one curve leaves the rate open between {low:.1e} and {high:.1e}: raise num_iter above {len(a.curve)} or the batch size, or repeat the sweep"
+    if a.found.at_least or high < NOISY*low: return ''
+    return (f"the noise of this one curve leaves the rate open between {low:.1e} and {high:.1e}: "
+            f"raise num_iter above {len(a.curve)} or the batch size, or repeat the sweep")
 
 
 def at_the_edge(a):
     i, last = a.suggestion.index, a.kept.stop - 1
     if never_rose(a) or a.skip_start < i < last: return ''
-    if i <= a.skip_start: return f"the landmark lies on the first point kept ({a.curve.lrs[i]:.1e}): lower start_lr, or skip_start below {a.skip_start}"
-    return f"the landmark lies on the last point kept ({a.curve.lrs[i]:.1e}): lower skip_end below {a.skip_end}, or raise diverge_threshold above {a.diverge_threshold:g}"
+    at = f"the rule rests on the {'first' if i <= a.skip_start else 'last'} point that was kept ({a.curve.lrs[i]:.1e})"
+    if i <= a.skip_start: return f"{at}: lower start_lr" + (f", or skip_start below {i}" if i else '')
+    if a.kept.stop < a.cut: return f"{at}: lower skip_end below {a.skip_end}"
+    return f"{at}: raise diverge_threshold above {a.diverge_threshold:g}, or raise num_iter"
 
 
 def began_too_high(a):
     lr, start = a.suggestion.lr, a.curve.lrs[0]
     if lr >= NEAR*start or at_the_edge(a): return ''
-    return f"the sweep began at {start:.1e}, less than {NEAR:.0f} times below the suggestion, so that smaller rates were hardly seen: lower start_lr to {lr/1e3:.0e} or less"
+    return (f"the sweep began at {start:.1e}, less than {NEAR:.0f} times below the suggestion, "
+            f"so that smaller rates were hardly seen: lower start_lr to {lr/1e3:.1e} or less")
 
 # %% ../../nbs/core/09_diagnose.ipynb #45da8e18
 CHECKS = (never_rose, stopped_too_early, too_noisy, at_the_edge, began_too_high)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ema', 'width_of', 'beta_of', 'decades', 'beta_digits', 'default_beta', 'smooth', 'Trend', 'start_level', 'ceiling',
-           'trend_values', 'trend']
+           'decade_steps', 'trend']
 
 # %% ../../nbs/core/05_trend.ipynb #ad3d28b1
 import math
@@ -148,16 +148,12 @@ def ceiling(losses,  # losses before divergence, shape (m,)
     return start + max(.1*(start - float(np.min(running_median(losses)))), 3*noise)
 
 # %% ../../nbs/core/05_trend.ipynb #a3473cef
-def trend_values(lrs,  # rates, shape (m,)
-                 losses,  # raw losses, shape (m,), finite
-                 beta:float,  # EMA factor of the smoother's width
-                 top:float,  # losses above are clipped here
-                ) -> tuple:
-    "Smoothed losses and slopes per decade of raw `losses`, clipped at `top`; each of shape (m,)"
-    values, slopes = smooth(running_median(np.minimum(losses, top)), beta)
-    return values, slopes/(np.gradient(np.log10(lrs)) if len(lrs) > 1 else 1.)
+def decade_steps(lrs,  # increasing rates, shape (m,)
+                ) -> np.ndarray:
+    "Decades that one step takes at each rate, shape (m,)"
+    return np.maximum(np.gradient(np.log10(lrs)), 1e-12) if len(lrs) > 1 else np.ones(1)
 
-# %% ../../nbs/core/05_trend.ipynb #55f1f283
+# %% ../../nbs/core/05_trend.ipynb #5ceabddc
 def trend(curve:LossCurve,  # the record
           beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade
           diverge_threshold:float|None=None,  # cut at this many times the smallest loss; None for the sweep's own
@@ -169,6 +165,7 @@ def trend(curve:LossCurve,  # the record
     lrs, losses = curve.lrs[:finite], curve.losses[:finite]
     if not cut: return Trend(*[lrs[:0]]*5, 0., beta, cut)
     noise = noise_level(losses[:cut])
-    values, slopes = trend_values(lrs, losses, beta, ceiling(losses[:cut], noise))
+    clipped = np.minimum(losses, ceiling(losses[:cut], noise))
+    values, slopes = smooth(running_median(clipped), beta)
     errors = noise*np.sqrt(_fit(finite, beta).variance)
-    return Trend(lrs, losses, values, slopes, errors, noise, beta, cut)
+    return Trend(lrs, losses, values, slopes/decade_steps(lrs), errors, noise, beta, cut)
