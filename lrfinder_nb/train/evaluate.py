@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from numbers import Number
 
 import torch
-import torch.distributed as dist
 
-from ..engine.parallel import ranks
+from ..engine.parallel import summed
 from ..engine.step import TARGETS, TrainStep
 from ..engine.sweep import NO_VALIDATION
 
@@ -136,8 +135,7 @@ def evaluate(step:TrainStep,  # knows the model and the loss
     finally:
         hook.remove()
         for m, training in modes: m.training = training
-    if ranks() > 1: dist.all_reduce(sums)
-    n, *totals = sums.tolist()
+    n, *totals = summed(sums).tolist()
     if not n: raise ValueError(NO_VALIDATION.format(type(valid_dl).__name__))
     loss, *means = (total/n for total in totals)
     return dict(valid_loss=loss, **measures.values(means))

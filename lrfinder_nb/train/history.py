@@ -12,10 +12,9 @@ from html import escape
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from ..core.files import read_file, read_number, to_json, write_file
-from ..engine.parallel import ranks
+from ..engine.parallel import mean_of_ranks
 
 # %% ../../nbs/train/01_history.ipynb #245199d9
 def best_row(rows  # dicts of epochs
@@ -121,10 +120,7 @@ class Record:
     def fetch(self):
         "The index of the first loss that is not finite among those fetched now, or None"
         if not self.waiting: return None
-        losses, start = torch.stack(self.waiting), len(self.losses)
-        if ranks() > 1:
-            dist.all_reduce(losses)
-            losses = losses/ranks()
+        losses, start = mean_of_ranks(torch.stack(self.waiting)), len(self.losses)
         self.waiting, new = [], losses.tolist()
         self.losses += new
         return next((start + i for i, loss in enumerate(new) if not math.isfinite(loss)), None)
