@@ -18,7 +18,7 @@ from torch import nn
 
 from ..core.checks import check_count
 from ..engine.background import hold
-from ..engine.parallel import first, join, ranks, set_epoch, shared, wrapped
+from ..engine.parallel import first, join, ranks, set_epoch, shared, stopped, together, wrapped
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
 from ..engine.sweep import check_loader, check_valid
@@ -156,11 +156,11 @@ def _epoch(run, view):
                      f"batches and yields none in epoch {len(run.record.rows) + 1}; pass one that can be read again")
 
 # %% ../../nbs/train/04_one_cycle.ipynb #44e31c85
-def _alone(step, model):
+def _alone(step):
     "The step on the bare model, for validation: processes with fewer batches need not wait"
-    if step.model is model or not isinstance(step.model, nn.parallel.DistributedDataParallel): return step
+    if not isinstance(step.model, nn.parallel.DistributedDataParallel): return step
     bare = copy.copy(step)
-    bare.model = model
+    bare.model = step.model.module
     return bare
 
 
@@ -168,7 +168,7 @@ def _row(run, begun, start):
     "The row of an epoch whose steps began at `begun`, at the time `start`"
     record = run.record
     row = dict(epoch=len(record.rows) + 1, train_loss=float(np.mean(record.losses[begun:])))
-    if run.valid_dl is not None: row |= evaluate(_alone(run.step, run.model), run.valid_dl, run.plan.metrics)
+    if run.valid_dl is not None: row |= evaluate(_alone(run.step), run.valid_dl, run.plan.metrics)
     return row | dict(lr=record.lrs[-1], seconds=round(time.perf_counter() - start, 2))
 
 # %% ../../nbs/train/04_one_cycle.ipynb #57d57db5
@@ -189,9 +189,10 @@ def _train(run, save):
             good = run.good()
             if save: save()
             if view: view.epoch(record.history())
-    except KeyboardInterrupt:
+    except BaseException as e:
+        if not stopped(e): raise
         ended = 'stopped'
-        record.fetch()
+        if ranks() == 1: record.fetch()
     history = record.history(ended if bad is None else 'non-finite')
     if view: view.finish(history)
     if bad is None: return history
@@ -244,6 +245,11 @@ def train(model:nn.Module,  # the model
     "Carry out a plan"
     join()
     hold(model)
+    with together(): return _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan)
+
+
+def _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan):
+    "Check everything, then move things and train"
     check_data(train_dl, valid_dl, plan)
     train_dl, valid_dl = shared(train_dl), valid_dl if valid_dl is None else shared(valid_dl, padded=False)
     TrainStep(model, optimizer, loss_fn, plan.step, clip=plan.clip)     # refuses what cannot be trained
