@@ -67,11 +67,11 @@ def _coarse_to_fine(task, keep, view, stopping, diverge_threshold):
     lrs = coarse_lrs()
     announce(view, lrs, 'looking for the range:')
     ended = _record(task, lrs, keep_coarse, view, stopping, diverge_threshold=diverge_threshold)
-    if ended in ('stopped', 'exhausted') or stopping.is_set(): return
+    if ended in ('stopped', 'exhausted') or stopping.is_set(): return ended
     lrs = fine_lrs(found[0])
     announce(view, lrs, 'reading it:', found[0])
     keep_fine = lambda curve: keep(replace(curve, ran_on={**curve.ran_on, 'num_iter': len(lrs) + len(found[0])}))
-    _record(task, lrs, keep_fine, view, stopping, diverge_threshold=diverge_threshold, coarse=found[0])
+    return _record(task, lrs, keep_fine, view, stopping, diverge_threshold=diverge_threshold, coarse=found[0])
 
 # %% ../../nbs/engine/08_finder.ipynb #3859d71e
 def _check_sweep(task, diverge_threshold, background):
@@ -235,6 +235,7 @@ class LRFinder:
         "An older curve must not answer for the sweep that begins"
         self._curve, self._task, self._settings = None, None, {}
         self._trials, self._verified, self._by_hand = None, False, None
+        self.ended = None       # how the last sweep or verification ended
 
     def _keep(self, curve): self._curve = curve
     def _keep_trials(self, trials): self._trials = trials
@@ -242,7 +243,7 @@ class LRFinder:
     def _run(self, run, view):
         "Run, and tell the view of the end"
         error = None
-        try: run()
+        try: self.ended = run()
         except Exception as e:
             error = e
             raise
