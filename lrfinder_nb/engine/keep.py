@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .randomness import generator_state, set_generator_state
-from .reach import _slot_names, kind_of, slots
+from .reach import _slot_names, entries_of, kind_of, slots
 
 # %% ../../nbs/engine/00c_keep.ipynb #bddeede9
 def _same(a, b):
@@ -37,20 +37,22 @@ def keep_dict(x:dict):
 def _sequence(kind):
     "A keeper of lists, or of what is written like one"
     def keep(x):
-        old = kind(x) if kind in (list, deque) else x[:]
+        plain = kind not in (list, deque)
+        old = x[:] if plain else entries_of(x)
         def back():
-            if kind is list and not _same(x, old): list.__setitem__(x, slice(None), old)
-            elif kind is deque and not _same(x, old): deque.clear(x), deque.extend(x, old)
-            elif kind not in (list, deque) and x != old: x[:] = old
+            if plain and x != old: x[:] = old
+            if plain or _same(entries_of(x), old): return
+            if kind is list: list.__setitem__(x, slice(None), old)
+            else: deque.clear(x), deque.extend(x, old)
         return back
     return keep
 
 
 def _keep_set(x):
     "A function that puts back a set"
-    old = set(x)
+    old = set(entries_of(x))
     def back():
-        if x != old: set.clear(x), set.update(x, old)
+        if old.symmetric_difference(entries_of(x)): set.clear(x), set.update(x, old)
     return back
 
 # %% ../../nbs/engine/00c_keep.ipynb #368c5d0b
