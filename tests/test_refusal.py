@@ -126,7 +126,7 @@ LEARNED = {
     'linear model': (lambda: mlp(64, 10), optim.SGD, written(32), cross_entropy),
     'summed loss': (lambda: mlp(64, 64, 10), optim.SGD, written(), nn.CrossEntropyLoss(reduction='sum')),
     'inputs not normalised': (lambda: mlp(64, 64, 10), optim.SGD, written(scale=300.), cross_entropy),
-    'tiny inputs': (lambda: mlp(64, 10), optim.SGD, written(scale=.01), cross_entropy),
+    'tiny inputs': (lambda: mlp(64, 10), optim.SGD, written(scale=.1), cross_entropy),
     'tiny outputs': (lambda: Scaled(mlp(64, 64, 10), 1e-2), optim.SGD, written(), cross_entropy),
     'half of the labels wrong': (SmallCNN, optim.AdamW, lambda: noisy_labels(.5), cross_entropy),
     'ill-conditioned line': (lambda: mlp(8, 1), optim.SGD, lambda: line(spread=2.), squares),

@@ -101,7 +101,7 @@ def other_range(curve:LossCurve,  # a quick pass over the usual range
     if curve.ended != 'completed': return None
     landmarks = _landmarks(curve)
     last_decade = landmarks.lowest >= curve.lrs[-1]/10
-    return HIGHER if landmarks.exploded is None and landmarks.fell and last_decade else None
+    return HIGHER if landmarks.exploded is None and (last_decade or not landmarks.fell) else None
 
 # %% ../../nbs/core/11_coarse.ipynb #5264ba70
 BELOW = 2.2  # decades by which the second pass begins below the focus
