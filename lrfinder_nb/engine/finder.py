@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..core.checks import check_count, check_threshold
-from ..core.coarse import coarse_lrs, fine_lrs, focus
+from ..core.coarse import coarse_lrs, fine_lrs, focus, other_range
 from ..core.curve import LossCurve, load_curve, save_curve, sparkline
 from ..core.diagnose import diagnose
 from ..core.schedule import sweep_lrs
@@ -58,13 +58,12 @@ def _record(task, lrs, keep, view, stopping, step_mode='exp', diverge_threshold=
     return ended
 
 # %% ../../nbs/engine/08_finder.ipynb #2267d48c
-def _coarse_to_fine(task, keep, view, stopping, diverge_threshold):
-    "A quick pass over all rates, then a second one where it matters"
+def _quick_pass(task, lrs, keep, view, stopping, diverge_threshold):
+    "A quick pass over `lrs`: (its curve, whether the sweep may go on)"
     found = []
     def keep_coarse(curve):
         found.append(curve)
         keep(curve)
-    lrs = coarse_lrs()
     announce(view, lrs, 'looking for the range:')
     ended = _record(task, lrs, keep_coarse, view, stopping, diverge_threshold=diverge_threshold)
     if ended in ('stopped', 'exhausted') or stopping.is_set(): return ended
