@@ -59,18 +59,28 @@ def _record(task, lrs, keep, view, stopping, step_mode='exp', diverge_threshold=
 
 # %% ../../nbs/engine/08_finder.ipynb #2267d48c
 def _quick_pass(task, lrs, keep, view, stopping, diverge_threshold):
-    "A quick pass over `lrs`: (its curve, whether the sweep may go on)"
+    "A quick pass over `lrs`: (its curve, how it ended)"
     found = []
     def keep_coarse(curve):
         found.append(curve)
         keep(curve)
     announce(view, lrs, 'looking for the range:')
     ended = _record(task, lrs, keep_coarse, view, stopping, diverge_threshold=diverge_threshold)
-    if ended in ('stopped', 'exhausted') or stopping.is_set(): return ended
-    lrs = fine_lrs(found[0])
-    announce(view, lrs, 'reading it:', found[0])
-    keep_fine = lambda curve: keep(replace(curve, ran_on={**curve.ran_on, 'num_iter': len(lrs) + len(found[0])}))
-    return _record(task, lrs, keep_fine, view, stopping, diverge_threshold=diverge_threshold, coarse=found[0])
+    return found[0], 'stopped' if stopping.is_set() else ended
+
+
+def _coarse_to_fine(task, keep, view, stopping, diverge_threshold):
+    "A quick pass over all rates, then a second one where it matters; returns how the last one ended"
+    coarse, ended = _quick_pass(task, coarse_lrs(), keep, view, stopping, diverge_threshold)
+    steps = len(coarse)
+    if ended not in ('stopped', 'exhausted') and (ends := other_range(coarse)):
+        coarse, ended = _quick_pass(task, coarse_lrs(*ends), keep, view, stopping, diverge_threshold)
+        steps += len(coarse)
+    if ended in ('stopped', 'exhausted'): return ended
+    lrs = fine_lrs(coarse)
+    announce(view, lrs, 'reading it:', coarse)
+    keep_fine = lambda curve: keep(replace(curve, ran_on={**curve.ran_on, 'num_iter': len(lrs) + steps}))
+    return _record(task, lrs, keep_fine, view, stopping, diverge_threshold=diverge_threshold, coarse=coarse)
 
 # %% ../../nbs/engine/08_finder.ipynb #3859d71e
 def _check_sweep(task, diverge_threshold, background):
