@@ -50,15 +50,27 @@ class History:
     lrs: tuple = ()  # highest rate of the groups at each step
     losses: tuple = ()  # raw training loss of each step
     epochs: tuple = ()  # a dict for each finished epoch: epoch, train_loss, valid_loss, metrics, lr, seconds
-    ended: str = 'completed'  # 'completed', 'stopped' or 'non-finite'
+    ended: str = 'completed'  # 'completed', 'early', 'stopped' or 'non-finite'
+    why: str = ''  # why it ended early
+    kept: int|None = None  # number of the epoch whose weights the model has; None for the last one
 
     @property
     def best(self) -> 'dict|None':
         "The epoch with the smallest validation loss, or training loss where nothing was validated; None without one"
         return best_row(self.epochs)
 
+    @property
+    def final(self) -> 'dict|None':
+        "The epoch whose weights the model has now; None without one"
+        kept = [row for row in self.epochs if row['epoch'] == self.kept] or self.epochs
+        return kept[-1] if kept else None
+
     def __len__(self): return len(self.epochs)
-    def __repr__(self): return f"History({len(self)} epochs, {len(self.lrs)} steps, {self.ended}: {_last(self.epochs)})"
+
+    def __repr__(self):
+        ended = f'{self.ended}, {self.why}' if self.why else self.ended
+        kept = '' if self.kept is None else f', weights of epoch {self.kept}'
+        return f"History({len(self)} epochs, {len(self.lrs)} steps, {ended}: {_last(self.epochs)}{kept})"
 
     def _repr_html_(self):
         "The epochs as a table, the best one in bold"
@@ -67,7 +79,7 @@ class History:
 
     def to_dict(self):
         return dict(schema='lrfinder_nb.history', version=1, lrs=list(self.lrs), losses=list(self.losses),
-                    epochs=[dict(row) for row in self.epochs], ended=self.ended)
+                    epochs=[dict(row) for row in self.epochs], ended=self.ended, why=self.why, kept=self.kept)
 
     def save(self, path) -> Path:
         "Write the history to `path` as JSON, all or nothing"
@@ -91,7 +103,9 @@ def parse_history(text  # what `History.save` wrote
         raise ValueError('epochs holds something else than rows')
     lrs, losses = ([read_number(x, name) for x in body[name]] for name in ('lrs', 'losses'))
     rows = [{k: v if isinstance(v, int) else read_number(v, k) for k, v in row.items()} for row in body['epochs']]
-    return History(tuple(lrs), tuple(losses), tuple(rows), body['ended'])
+    why, kept = body.get('why', ''), body.get('kept')
+    if not isinstance(why, str) or not isinstance(kept, int|None): raise ValueError('why or kept is of another kind')
+    return History(tuple(lrs), tuple(losses), tuple(rows), body['ended'], why, kept)
 
 
 def load_history(path  # file that `History.save` wrote
@@ -110,6 +124,7 @@ class Record:
                 ):
         self.lrs, self.losses, self.rows = [*past.lrs], [*past.losses], [*past.epochs]
         self.waiting, self.every = [], 1 if device.type == 'cpu' else 100
+        self.ended, self.why, self.kept = 'completed', '', past.kept
 
     def add(self, lr, loss):
         "One more step; the index of a loss that is not finite, if the fetch found one"
@@ -125,6 +140,7 @@ class Record:
         self.losses += new
         return next((start + i for i, loss in enumerate(new) if not math.isfinite(loss)), None)
 
-    def history(self, ended='completed'):
+    def history(self):
         "What is known so far"
-        return History(tuple(self.lrs[:len(self.losses)]), tuple(self.losses), tuple(self.rows), ended)
+        lrs = tuple(self.lrs[:len(self.losses)])
+        return History(lrs, tuple(self.losses), tuple(self.rows), self.ended, self.why, self.kept)
