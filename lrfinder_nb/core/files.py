@@ -6,9 +6,36 @@
 __all__ = ['write_file', 'read_file', 'to_json', 'read_number']
 
 # %% ../../nbs/core/01_files.ipynb #93230b3a
-import json, math, os, uuid
+import json, math, os, platform, stat, uuid
 from contextlib import suppress
 from pathlib import Path
+
+# %% ../../nbs/core/01_files.ipynb #df35c6b0
+_HOST = uuid.uuid5(uuid.NAMESPACE_DNS, platform.node()).hex[:8]
+_WRITING = set()  # parts of this process
+
+
+def _part(folder):
+    "A name for an unfinished file: machine, process, and a random word"
+    return folder/f'.{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part'
+
+
+def _clear(folder):
+    "Remove the parts of writers on this machine that are no longer alive"
+    for part in folder.glob(f'.{_HOST}-*-*.part'):
+        owner = int(part.name.split('-')[1])
+        mine = owner == os.getpid()
+        with suppress(OSError):
+            if part not in _WRITING if mine else not _alive(owner): part.unlink()
+
+
+def _alive(pid):
+    "Whether a process of this machine runs; where that cannot be seen, it does"
+    if os.name != 'posix': return True
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except OSError: pass
+    return True
 
 # %% ../../nbs/core/01_files.ipynb #0228a0b9
 def write_file(path,  # file to write; an existing one is replaced
@@ -17,14 +44,20 @@ def write_file(path,  # file to write; an existing one is replaced
               ) -> Path:
     "Write a file, all or nothing; `OSError` where that cannot be done"
     path = Path(path)
-    part = path.parent/f'.{uuid.uuid4().hex[:12]}.part'
+    target = Path(os.path.realpath(path))
+    part = _part(target.parent)
+    _WRITING.add(part)
     try:
-        with part.open('wb') as f: write(f)
-        os.replace(part, path)
+        _clear(target.parent)
+        with part.open('wb') as f:
+            with suppress(OSError): os.chmod(part, stat.S_IMODE(target.stat().st_mode))
+            write(f)
+        os.replace(part, target)
     except OSError as e:
         raise type(e)(f"cannot write {what} to '{path}' ({e.strerror or e}); "
                       "choose a file in a folder that exists and can be written") from None
     finally:
+        _WRITING.discard(part)
         with suppress(OSError): part.unlink()
     return path
 
