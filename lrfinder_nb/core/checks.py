@@ -37,9 +37,8 @@ def check_number(name:str,  # what the argument is called
         low = (above is None or value > above) and (least is None or value >= least)
         high = (below is None or value < below) and (most is None or value <= most)
         if low and high and not math.isnan(value): return value
-    raise ValueError(f"{name} must {_bounds(above, below, least, most)}, got {x!r:.60}" + (f'; {hint}' if hint else ''))
-
-
+    said = f"{name} must {_bounds(above, below, least, most)}, got {x!r:.60}"
+    raise ValueError(f'{said}; {hint}' if hint else said)
 def _float(x):
     "`x` as a float; a whole number too large for one is infinite"
     try: return float(x)
@@ -52,9 +51,10 @@ def check_rate(name:str,  # what the rate is called
     "`lr` as a float; `TypeError` unless it is a number, `ValueError` unless it is finite and positive"
     hint = 'pass a learning rate such as 1e-3'
     try: value = _float(lr)
-    except (TypeError, ValueError): raise TypeError(f"{name} must be a number, got {lr!r:.60}; {hint}") from None
-    if not 0 < value < math.inf: raise ValueError(f"{name} must be finite and above 0, got {lr!r:.60}; {hint}")
-    return value
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {lr!r:.60}; {hint}") from None
+    if 0 < value < math.inf: return value
+    raise ValueError(f"{name} must be finite and above 0, got {lr!r:.60}; {hint}")
 
 # %% ../../nbs/core/00_checks.ipynb #267b474f
 def check_count(name:str,  # what is counted
@@ -72,4 +72,5 @@ def check_count(name:str,  # what is counted
 def check_threshold(diverge_threshold  # times the smallest loss that count as divergence
                    ) -> float:
     "`diverge_threshold` as a float; `ValueError` unless it is a number above 1"
-    return check_number('diverge_threshold', diverge_threshold, above=1, hint='pass 4, or math.inf for never')
+    hint = 'pass 4, or math.inf for never'
+    return check_number('diverge_threshold', diverge_threshold, above=1, hint=hint)

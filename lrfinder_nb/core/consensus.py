@@ -49,7 +49,7 @@ class Spread:
 
     def __post_init__(self):
         lrs = tuple(float(x) for x in self.lrs)
-        if not lrs: raise ValueError("a spread needs at least one rate, got none; run the sweep at least once")
+        if not lrs: raise ValueError("a spread needs at least one rate, got none; run the sweep once or more")
         if not all(0 < x < math.inf for x in lrs):
             raise ValueError(f"rates must be finite and above 0, got {lrs}; leave out runs without one")
         object.__setattr__(self, 'lrs', lrs)
@@ -155,8 +155,8 @@ class Consensus:
     @property
     def lr(self) -> float:
         "The recommended rate: the geometric mean; `NoSuggestion` where there is none"
-        if self.problem: raise NoSuggestion(self.problem, 'the runs disagree' if self.spread else 'no run suggests')
-        return self.spread.geometric_mean
+        if not self.problem: return self.spread.geometric_mean
+        raise NoSuggestion(self.problem, 'the runs disagree' if self.spread else 'no run suggests')
     @property
     def interval(self) -> tuple:
         "(low, high) of the recommended rate: 90 % over runs, or that of the curve where there is one run"
@@ -235,12 +235,13 @@ def named(curves,  # several `LossCurve`s: a list, or a dict of names to curves
         raise ValueError(f"curves must hold at least one LossCurve, got an empty {kind}; run the sweep first")
     if isinstance(curves, (list, tuple)): curves = {f'run {i}': c for i, c in enumerate(curves, 1)}
     if not isinstance(curves, Mapping) or not all(isinstance(c, LossCurve) for c in curves.values()):
-        raise TypeError(f"curves must be a LossCurve, or a list or dict of them, got {kind}; pass finder.curve")
+        raise TypeError(f"curves must be a LossCurve, or a list or dict of them, got {kind}; "
+                        "pass finder.curve")
     return {str(k): c for k, c in curves.items()}
 
 # %% ../../nbs/core/10_consensus.ipynb #8de1f88f
 def consensus(curves,  # several `LossCurve`s of one task: a list, or a dict of names to curves
-              **settings,  # `beta`, `skip_start`, `skip_end`, `diverge_threshold`, `rule`, as in `suggest.analyse`
+              **settings,  # `beta`, `skip_start`, `skip_end`, `diverge_threshold`, `rule`, as in `analyse`
              ) -> Consensus:
     "What several runs say together"
     curves = named(curves)
@@ -269,8 +270,9 @@ def _odd_shapes(c):
     names = [n for n, a in zip(c.names, c.runs) if odd(a)]
     if not names: return
     have = 'has' if len(names) == 1 else 'have'
-    yield Symptom('shapes disagree', f"{', '.join(names)} of {len(c)} runs {have} a curve of another shape "
-                  "than the median: look at the data that came first there, and raise num_iter or the batch size")
+    said = f"{', '.join(names)} of {len(c)} runs {have} a curve of another shape than the median"
+    yield Symptom('shapes disagree', f"{said}: look at the data that came first there, "
+                  "and raise num_iter or the batch size")
 
 # %% ../../nbs/core/10_consensus.ipynb #9a495025
 def _beyond_window(c):
@@ -281,13 +283,13 @@ def _beyond_window(c):
     out = [n for n, a in zip(c.names, c.runs) if not a.problem and not low/1.5 <= a.found.lr <= high]
     if not out: return
     window = f"{low:.1e}, the steepest descent, to {high:.1e}, the smallest loss"
-    yield Symptom('beyond the window', f"{', '.join(out)} of {len(c)} runs gave a rate outside the window of the "
-                  f"median curve ({window}): raise num_iter or the batch size")
+    yield Symptom('beyond the window', f"{', '.join(out)} of {len(c)} runs gave a rate outside the window "
+                  f"of the median curve ({window}): raise num_iter or the batch size")
 
 # %% ../../nbs/core/10_consensus.ipynb #9f4cdf3a
 def diagnose_runs(c:Consensus,  # what several runs say together
                  ) -> tuple:
-    "The symptoms of a set of runs, as `Symptom`s that name the argument to change; empty where nothing is wrong"
+    "The symptoms of a set of runs, as `Symptom`s that name what to change; empty where nothing is wrong"
     none = [Symptom('no rate', c.problem)] if c.problem else []
     try: shapes = (*_odd_shapes(c), *_beyond_window(c))
     except ValueError: shapes = ()      # runs that cannot be pooled

@@ -41,10 +41,9 @@ class LossCurve:
     losses: np.ndarray  # raw loss of each step, shape (n,); the last may be non-finite
     ended: str = 'completed'  # one of 'completed', 'diverged', 'non-finite', 'stopped', 'exhausted'
     step_mode: str = 'exp'  # how the rates were spaced: 'exp' or 'linear'
-    diverge_threshold: float = 4.  # times the smallest loss at which the sweep itself would stop, above 1
+    diverge_threshold: float = 4.  # times the smallest loss at which the sweep would stop, above 1
     ran_on: dict = field(default_factory=dict)  # what the sweep ran on: names and plain numbers
-    coarse: 'LossCurve|None' = None  # the quick pass that found the range of this sweep, where there was one
-
+    coarse: 'LossCurve|None' = None  # the quick pass that found the range, where there was one
     def __post_init__(self):
         made = dict(lrs=_frozen(self.lrs, 'lrs'), losses=_frozen(self.losses, 'losses'),
                     diverge_threshold=check_threshold(self.diverge_threshold),
@@ -74,13 +73,13 @@ def _check(c):
     if len(c.lrs) != len(c.losses):
         raise ValueError(f"lrs and losses must have one length, got {len(c.lrs)} and {len(c.losses)}; "
                          "pass one loss per rate")
-    if not len(c.lrs): raise ValueError("a curve needs at least one point, got 0; run the sweep for at least one step")
+    if not len(c.lrs): raise ValueError("a curve needs at least one point, got 0; run the sweep for one step or more")
     if not (np.isfinite(c.lrs).all() and (c.lrs > 0).all() and (np.diff(c.lrs) > 0).all()):
         shown = np.array2string(c.lrs, threshold=6, precision=3)
         raise ValueError(f"lrs must be finite, positive and increasing, got {shown}; sort them and drop repeats")
-    for name, value, allowed in (('ended', c.ended, ENDS), ('step_mode', c.step_mode, ('exp', 'linear'))):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r:.60}; choose one of them")
+    for name, allowed in dict(ended=ENDS, step_mode=('exp', 'linear')).items():
+        if (value := getattr(c, name)) in allowed: continue
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r:.60}; choose one of them")
     if not isinstance(c.coarse, (LossCurve, type(None))):
         raise TypeError(f"coarse must be a LossCurve or None, got {type(c.coarse).__name__}; "
                         "pass the curve of the quick pass")
@@ -90,7 +89,7 @@ def _check(c):
 def _check_names(ran_on):
     "Refuse in `ran_on` what JSON cannot hold"
     for name, value in ran_on.items():
-        fine = isinstance(value, (str, int, type(None))) or isinstance(value, float) and math.isfinite(value)
+        fine = math.isfinite(value) if isinstance(value, float) else isinstance(value, (str, int, type(None)))
         if not (isinstance(name, str) and fine):
             raise TypeError(f"ran_on must hold names and finite numbers, got {name!r}: {value!r:.60}; "
                             "turn it into text")
@@ -114,9 +113,9 @@ def sparkline(losses,  # losses, shape (n,)
 # %% ../../nbs/core/02_curve.ipynb #45ede905
 def _body(c):
     "The contents of a curve as names, lists and plain numbers"
-    own = dict(ended=c.ended, step_mode=c.step_mode, diverge_threshold=c.diverge_threshold, ran_on=dict(c.ran_on))
-    losses = dict(lrs=c.lrs.tolist(), losses=c.losses.tolist())
-    return {**own, **losses, 'coarse': _body(c.coarse)} if c.coarse else {**own, **losses}
+    body = {name: getattr(c, name) for name in ('ended', 'step_mode', 'diverge_threshold')}
+    body |= dict(ran_on=dict(c.ran_on), lrs=c.lrs.tolist(), losses=c.losses.tolist())
+    return body | dict(coarse=_body(c.coarse)) if c.coarse else body
 
 # %% ../../nbs/core/02_curve.ipynb #3c33f3ea
 SCHEMA, VERSION = 'lrfinder_nb.curve', 1
@@ -145,7 +144,8 @@ def _made(d, depth=0):
 def _parse(text):
     "The curve in `text`, or a `ValueError` that says what is wrong with it"
     d = json.loads(text)
-    if not isinstance(d, dict) or d.get('schema') != SCHEMA: raise ValueError(f"it does not say schema {SCHEMA!r}")
+    if not isinstance(d, dict) or d.get('schema') != SCHEMA:
+        raise ValueError(f"it does not say schema {SCHEMA!r}")
     if d.get('version') != VERSION or isinstance(d['version'], bool):
         raise ValueError(f"it has version {d.get('version')!r:.40} and this library reads {VERSION}")
     return _made(d)

@@ -23,9 +23,8 @@ class Symptom:
 # %% ../../nbs/core/09_diagnose.ipynb #c74e230d
 def never_rose(a):
     if exploded(a.curve, a.trend) or rises_again(a.trend): return ''
-    return f"the loss fell and never rose again, so that the largest usable rate was not seen: {go_on(a.curve)}"
-
-
+    said = "the loss fell and never rose again, so that the largest usable rate was not seen"
+    return f"{said}: {go_on(a.curve)}"
 def stopped_too_early(a): return cut_too_early(a.trend, a.diverge_threshold)
 
 # %% ../../nbs/core/09_diagnose.ipynb #fac4545f
@@ -43,7 +42,8 @@ def too_noisy(a):
 def at_the_edge(a):
     i, last = a.suggestion.index, a.kept.stop - 1
     if never_rose(a) or a.skip_start < i < last: return ''
-    at = f"the rule rests on the {'first' if i <= a.skip_start else 'last'} point that was kept ({a.curve.lrs[i]:.1e})"
+    which = 'first' if i <= a.skip_start else 'last'
+    at = f"the rule rests on the {which} point that was kept ({a.curve.lrs[i]:.1e})"
     if i <= a.skip_start: return f"{at}: lower start_lr" + (f", or skip_start below {i}" if i else '')
     if a.kept.stop < a.cut: return f"{at}: lower skip_end below {a.skip_end}"
     return f"{at}: raise diverge_threshold above {a.diverge_threshold:g}, or raise num_iter"

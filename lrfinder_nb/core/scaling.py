@@ -37,11 +37,13 @@ class Scaled:
 def family(optimizer  # an optimizer, its class or its name
           ) -> str:
     "'sgd' or 'adam', by how the optimizer scales its steps"
-    name = optimizer if isinstance(optimizer, str) else getattr(optimizer, '__name__', type(optimizer).__name__)
+    name = getattr(optimizer, '__name__', type(optimizer).__name__)
+    if isinstance(optimizer, str): name = optimizer
     if name.lower() in ('sgd', 'asgd'): return 'sgd'
     adaptive = 'adam', 'rmsprop', 'adagrad', 'adadelta', 'lion', 'lamb', 'adafactor'
     if any(word in name.lower() for word in adaptive): return 'adam'
-    raise ValueError(f"optimizer must be of the SGD or the Adam family, got {name!r:.60}; pass 'sgd' or 'adam'")
+    raise ValueError(f"optimizer must be of the SGD or the Adam family, got {name!r:.60}; "
+                     "pass 'sgd' or 'adam'")
 
 # %% ../../nbs/core/14_scaling.ipynb #ad50c323
 def _advice(kind, ratio, same_device):
@@ -69,8 +71,10 @@ def scale_lr(lr:float,  # the rate that was found
             ) -> Scaled:
     "The rate for another batch size or another number of devices"
     lr, kind = check_rate('lr', lr), family(optimizer)
-    sizes = dict(batch_size=batch_size, to_batch_size=to_batch_size, devices=devices, to_devices=to_devices)
-    for name, n in sizes.items(): check_count(name, n)
+    check_count('batch_size', batch_size)
+    check_count('to_batch_size', to_batch_size)
+    check_count('devices', devices)
+    check_count('to_devices', to_devices)
     if rule is not None and rule not in RULES_OF_SCALE:
         known = ', '.join(RULES_OF_SCALE)
         raise ValueError(f"rule must be one of {known}, got {rule!r:.60}; leave it out for advice")
@@ -78,7 +82,7 @@ def scale_lr(lr:float,  # the rate that was found
     ratio = total/(batch_size*devices)
     times = max(ratio, 1/ratio)
     advised, why = _advice(kind, ratio, batch_size == to_batch_size)
-    if rule: advised, why = rule, f'you asked for the {rule} rule, and the total batch differs by {times:.3g}x'
+    if rule: advised, why = rule, f'you asked for the {rule} rule; the total batch differs by {times:.3g}x'
     new = lr*RULES_OF_SCALE[advised](ratio)
     open_rules = ('keep', 'square root') if kind == 'adam' or ratio <= 4 else RULES_OF_SCALE
     ends = [new, *(lr*RULES_OF_SCALE[r](ratio) for r in open_rules)]

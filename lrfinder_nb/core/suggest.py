@@ -30,8 +30,7 @@ class Suggestion:
     why: str  # one sentence of reason
     trend: Trend = field(repr=False, compare=False)  # the trend that was read
     kept: slice = field(repr=False, compare=False)  # the part of it that the rule saw
-    at_least: bool = False  # whether it rests on the last point seen, so that a higher rate may do as well
-
+    at_least: bool = False  # whether it rests on the last point seen, so that higher rates may do
     @cached_property
     def interval(self) -> tuple:
         "(low, high) between which nine in ten such readings lie, or up to the last rate seen"
@@ -84,7 +83,8 @@ def _check_settings(beta, skip_start, skip_end, diverge_threshold, rule):
         check_count(name, whole, 0, hint='0 keeps all points')
     check_threshold(diverge_threshold)
     if isinstance(rule, str) and rule in RULES: return
-    raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r:.60}; add one with the rule decorator")
+    known = ', '.join(RULES)
+    raise ValueError(f"rule must be one of {known}, got {rule!r:.60}; add one with the rule decorator")
 
 # %% ../../nbs/core/08_suggest.ipynb #e38096c9
 def _suggest(curve, t, kept, skip_start, rule):
@@ -102,7 +102,7 @@ def analyse(curve:LossCurve,  # the record of a sweep
             beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade
             skip_start:int=10,  # points to ignore at the start
             skip_end:int=5,  # points to ignore at the end; the cut may take more
-            diverge_threshold:float|None=None,  # cut at this many times the smallest loss; None for the sweep's own
+            diverge_threshold:float|None=None,  # cut at so many times the smallest loss; None for the sweep's
             rule:str='minimum',  # name of the rule, one of `RULES`
            ) -> Analysis:
     "Read `curve`: the trend, the kept part and the suggestion, or the sentence why there is none"

@@ -155,7 +155,7 @@ def decade_steps(lrs,  # increasing rates, shape (m,)
 # %% ../../nbs/core/05_trend.ipynb #5ceabddc
 def trend(curve:LossCurve,  # the record
           beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade
-          diverge_threshold:float|None=None,  # cut at this many times the smallest loss; None for the sweep's own
+          diverge_threshold:float|None=None,  # cut at so many times the smallest loss; None for the sweep's
          ) -> Trend:
     "The lag-free trend of the finite part of `curve`; of length zero where the first loss is not finite"
     if beta is None: beta = default_beta(curve.lrs)
