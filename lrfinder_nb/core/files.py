@@ -68,8 +68,10 @@ def read_file(path,  # file to read
     "The text of a file; `OSError` where it cannot be read, `ValueError` where it is no text"
     hint = 'pass a file that save wrote'
     try: return Path(path).read_text(encoding='utf-8')
-    except OSError as e: raise type(e)(f"cannot read {what} from '{path}' ({e.strerror or e}); {hint}") from None
-    except UnicodeDecodeError: raise ValueError(f"'{path}' does not hold {what} (it is not text); {hint}") from None
+    except OSError as e:
+        raise type(e)(f"cannot read {what} from '{path}' ({e.strerror or e}); {hint}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"'{path}' does not hold {what} (it is not text); {hint}") from None
 
 # %% ../../nbs/core/01_files.ipynb #f9cd3a0e
 def to_json(x  # dicts, lists, tuples, text and numbers
@@ -90,4 +92,5 @@ def read_number(x,  # a value from JSON
     if isinstance(x, bool) or not isinstance(x, (int, float)):
         raise ValueError(f"{name} holds {x!r:.40} where a number should be")
     try: return float(x)
-    except OverflowError: raise ValueError(f"{name} holds {x!r:.20}..., which is too large for a number") from None
+    except OverflowError:
+        raise ValueError(f"{name} holds {x!r:.20}..., which is too large for a number") from None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MIN_POINTS', 'MIN_DROP', 'SLIGHT', 'CLEAR', 'NoSuggestion', 'largest_drop', 'rises_again', 'fell', 'cut_too_early',
-           'exploded', 'go_on', 'refusal']
+           'refusal']
 
 # %% ../../nbs/core/07_refuse.ipynb #9b42839f
 import math
@@ -65,7 +65,7 @@ def _share_lost(values):
 
 
 def _quiet(t):
-    "The noise up to the lowest loss over that of all losses, where the loss then rises above its start; else 1"
+    "The noise up to the lowest loss over all noise, where the loss then rises above its start; else 1"
     middle = running_median(t.losses[:t.cut])
     low = int(middle.argmin())
     if low < 15: return 1.
@@ -81,8 +81,8 @@ def cut_too_early(t:Trend,  # the trend, and where it was cut
     if not 0 < t.cut < len(t): return ''
     beyond, low = float(np.median(t.losses[t.cut:t.cut + 3])), float(t.values[:t.cut].min())
     start = start_level(t.losses[:t.cut])
-    if beyond > start + 3*t.noise or beyond > low + MIN_DROP*t.noise or rises_again(t[:t.cut + 3]): return ''
-    return (f"the loss where it was cut (step {t.cut}, rate {t.lrs[t.cut]:.1e}) is still within its noise: "
+    if beyond > min(start + 3*t.noise, low + MIN_DROP*t.noise) or rises_again(t[:t.cut + 3]): return ''
+    return (f"the loss was cut at step {t.cut} (rate {t.lrs[t.cut]:.1e}), where it is still within its noise: "
             f"raise diverge_threshold above {diverge_threshold:g}")
 
 # %% ../../nbs/core/07_refuse.ipynb #04c9a370
@@ -123,8 +123,9 @@ def _too_few(curve, t, kept, skip_start, skip_end):
     if curve.ended in ('stopped', 'exhausted'): remedy = go_on(curve)
     elif t.cut >= MIN_POINTS + 15: remedy = "lower skip_start and skip_end"
     else: remedy = "raise num_iter, or lower skip_start and skip_end"
-    return NoSuggestion(f"only {left} of {len(curve)} points are left after the cut, skip_start={skip_start} "
-                        f"and skip_end={skip_end}, and a rule needs {MIN_POINTS}: {remedy}", 'too few points')
+    kinds = f"the cut, skip_start={skip_start} and skip_end={skip_end}"
+    return NoSuggestion(f"only {left} of {len(curve)} points are left after {kinds}, "
+                        f"and a rule needs {MIN_POINTS}: {remedy}", 'too few points')
 
 # %% ../../nbs/core/07_refuse.ipynb #5ca60299
 def _skipped(curve, t, skip_start, skip_end):
@@ -133,8 +134,8 @@ def _skipped(curve, t, skip_start, skip_end):
         where, name = f'last {skip_end}', 'skip_end'
     elif skip_start > 10 and fell(t, slice(t.cut)): where, name = f'first {skip_start}', 'skip_start'
     else: return
-    return NoSuggestion(f"the loss falls within the {where} points, which {name} leaves out: lower {name}",
-                        'skipped too much')
+    said = f"the loss falls within the {where} points, which {name} leaves out: lower {name}"
+    return NoSuggestion(said, 'skipped too much')
 
 # %% ../../nbs/core/07_refuse.ipynb #98dc129b
 def _no_descent(curve, t, kept):
@@ -143,11 +144,11 @@ def _no_descent(curve, t, kept):
     first, low, high = part.values[0], part.values.min(), part.values.max()
     rose = largest_drop(part.values[::-1], part.errors[::-1]) > MIN_DROP
     if rose and part.values.argmin() < len(part)//4:
-        return NoSuggestion(f"the loss only rose (from {first:.3g} to {high:.3g}): {_lower(curve)}", 'only rose')
+        said = f"the loss only rose (from {first:.3g} to {high:.3g}): {_lower(curve)}"
+        return NoSuggestion(said, 'only rose')
     higher = '' if rose or exploded(curve, t) else f"{go_on(curve)}, or "
-    size = f"noise {part.noise:.2g} a step, from {first:.3g} to {low:.3g}"
-    return NoSuggestion(f"the loss never fell by more than its noise ({size}): "
-                        f"{higher}raise num_iter, or check that the model learns", 'never fell')
+    return NoSuggestion(f"the loss never fell by more than its noise of {part.noise:.2g} a step (from {first:.3g} "
+                        f"to {low:.3g}): {higher}raise num_iter, or check that the model learns", 'never fell')
 
 # %% ../../nbs/core/07_refuse.ipynb #5db6c7f7
 def refusal(curve,  # the record of a sweep
