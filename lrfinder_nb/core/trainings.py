@@ -30,7 +30,7 @@ class Training:
 MOST_FULL, MOST_PART = 5, 6  # trainings at most, with the whole schedule and with a shorter one
 
 
-def next_training(values:dict,  # value of each rate that was trained, by its number on the grid, in the order of training
+def next_training(values:dict,  # value of each rate that was trained, by its number on the grid, in order
                   start:int,  # number of the rate to begin with
                   most:int=MOST_FULL,  # trainings at most
                  ) -> int|None:
@@ -76,7 +76,8 @@ class Trainings:
     @property
     def problem(self) -> str:
         if math.isfinite(self.best.value): return ''
-        return f'every training diverged, from {min(self.values):.0e} to {max(self.values):.0e}: check the data and the loss'
+        tried = f'from {min(self.values):.0e} to {max(self.values):.0e}'
+        return f'every training diverged, {tried}: check the data and the loss'
     @cached_property
     def suggestion(self) -> Suggestion:
         "The rate; `NoSuggestion` where every training diverged"
@@ -94,8 +95,8 @@ class Trainings:
     def to_dict(self) -> dict:
         "Names and plain numbers, for JSON"
         rows = [dict(lr=t.lr, value=t.value, steps=t.steps, row=dict(t.row)) for t in self.trainings]
-        return dict(schema='lrfinder_nb.trainings', version=1, lr=None if self.problem else self.lr, horizon=self.horizon,
-                    judge=self.judge, start=self.start, trainings=rows)
+        head = dict(schema='lrfinder_nb.trainings', version=1, lr=None if self.problem else self.lr)
+        return dict(**head, horizon=self.horizon, judge=self.judge, start=self.start, trainings=rows)
     def save(self, path): return write_file(path, 'the trainings', lambda f: f.write(to_json(self.to_dict())))
 
 # %% ../../nbs/core/13_trainings.ipynb #5570a563
@@ -125,7 +126,8 @@ def _table(t):
     "The trainings as an HTML table, the best in bold"
     head = f'no rate: {t.problem}' if t.problem else f'lr {t.lr:.1e} ({t.rung})'
     names = [k for k in t.best.row if k not in ('epoch', 'lr', 'seconds')] or [t.judge]
-    cells = lambda x: ''.join(f'<td>{escape(format(x.row[k], ".4g") if k in x.row else "diverged")}</td>' for k in names)
+    shown = lambda x, k: escape(format(x.row[k], '.4g') if k in x.row else 'diverged')
+    cells = lambda x: ''.join(f'<td>{shown(x, k)}</td>' for k in names)
     bold = lambda x: ' style="font-weight:bold"' if x is t.best else ''
     rows = ''.join(f'<tr{bold(x)}><td>{x.lr:.0e}</td>{cells(x)}</tr>' for x in sorted(t.trainings, key=lambda x: x.lr))
     titles = ''.join(f'<th>{escape(k)}</th>' for k in ['rate', *names])

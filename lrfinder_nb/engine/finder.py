@@ -12,12 +12,11 @@ from functools import partial
 from html import escape
 from threading import Event
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from ..core.checks import check_count, check_threshold
-from ..core.coarse import coarse_lrs, fine_lrs, focus, other_range
+from ..core.coarse import coarse_lrs, focus
 from ..core.curve import LossCurve, load_curve, save_curve, sparkline
 from ..core.diagnose import diagnose
 from ..core.schedule import sweep_lrs
@@ -26,61 +25,11 @@ from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
 from .background import Background, hold
 from .parallel import join, ranks
-from .passes import Task, rereadable, run_pass
-from .progress import announce, bar_of, cell_number, view_of
-from .step import device_of
+from .passes import Task, rereadable
+from .progress import bar_of, cell_number, view_of
+from .record import coarse_to_fine, record
 from .sweep import check_loader, check_valid
 from .verify import Schedule, full_trainings, short_trials, trials_cost
-
-# %% ../../nbs/engine/08_finder.ipynb #d9e23d18
-def _name(x): return getattr(x, '__name__', type(x).__name__)
-
-
-def _ran_on(task, **kw):
-    "What a sweep ran on, as names and plain numbers"
-    size, loss = getattr(task.train_dl, 'batch_size', None), task.step or task.loss_fn
-    names = dict(model=_name(task.model), optimizer=_name(task.optimizer), loss=_name(loss) if loss else "the model's own")
-    losses = 'train' if task.valid_dl is None else 'valid'
-    numbers = dict(losses=losses, device=str(device_of(task.model)), batch_size=size if isinstance(size, int) else None)
-    seed = None if task.seed is None else int(task.seed)
-    more = dict(amp=task.amp, seed=seed, accumulation_steps=int(task.accumulation_steps))
-    return dict(**names, **numbers, torch=torch.__version__, **more, **kw)
-
-# %% ../../nbs/engine/08_finder.ipynb #b8487400
-def _record(task, lrs, keep, view, stopping, step_mode='exp', diverge_threshold=4., coarse=None):
-    "Sweep over `lrs` and pass the curve to `keep`, whatever happens; returns how the sweep ended"
-    rows, ended = [], 'stopped'
-    try: ended = run_pass(task, lrs, rows, view, stopping, diverge_threshold)
-    finally:
-        if rows:
-            ran_on = _ran_on(task, num_iter=len(lrs))
-            keep(LossCurve(*zip(*rows), ended, step_mode, diverge_threshold, ran_on, coarse))
-    return ended
-
-# %% ../../nbs/engine/08_finder.ipynb #2267d48c
-def _quick_pass(task, lrs, keep, view, stopping, diverge_threshold):
-    "A quick pass over `lrs`: (its curve, how it ended)"
-    found = []
-    def keep_coarse(curve):
-        found.append(curve)
-        keep(curve)
-    announce(view, lrs, 'looking for the range:')
-    ended = _record(task, lrs, keep_coarse, view, stopping, diverge_threshold=diverge_threshold)
-    return found[0], 'stopped' if stopping.is_set() else ended
-
-
-def _coarse_to_fine(task, keep, view, stopping, diverge_threshold):
-    "A quick pass over all rates, then a second one where it matters; returns how the last one ended"
-    coarse, ended = _quick_pass(task, coarse_lrs(), keep, view, stopping, diverge_threshold)
-    steps = len(coarse)
-    if ended not in ('stopped', 'exhausted') and (ends := other_range(coarse)):
-        coarse, ended = _quick_pass(task, coarse_lrs(*ends), keep, view, stopping, diverge_threshold)
-        steps += len(coarse)
-    if ended in ('stopped', 'exhausted'): return ended
-    lrs = fine_lrs(coarse)
-    announce(view, lrs, 'reading it:', coarse)
-    keep_fine = lambda curve: keep(replace(curve, ran_on={**curve.ran_on, 'num_iter': len(lrs) + steps}))
-    return _record(task, lrs, keep_fine, view, stopping, diverge_threshold=diverge_threshold, coarse=coarse)
 
 # %% ../../nbs/engine/08_finder.ipynb #3859d71e
 def _check_sweep(task, diverge_threshold, background):
@@ -97,12 +46,13 @@ def _check_lengths(train_dl, valid_dl, epochs, training):
     "Refuse a mixture of short and whole trainings"
     if (valid_dl is None) != (epochs is None):
         missing = 'valid_dl' if valid_dl is None else 'epochs'
-        raise ValueError(f"whole trainings need valid_dl and epochs, got no {missing}; pass both, or neither for short ones")
+        raise ValueError(f"whole trainings need valid_dl and epochs, got no {missing}; "
+                         "pass both, or neither for short trainings")
     if epochs is None and training:
         raise TypeError(f"short trainings take no {', '.join(training)}; pass valid_dl and epochs for whole ones")
     if epochs is not None and isinstance(train_dl, Iterator):
-        raise TypeError(f"train_dl is read once per training, got {type(train_dl).__name__}, which can be read once; pass a "
-                        "DataLoader or a list")
+        raise TypeError(f"train_dl is read once per training, got {type(train_dl).__name__}, which can be read once; "
+                        "pass a DataLoader or a list")
 
 
 def _place_to_start(a):
@@ -167,18 +117,19 @@ class LRFinder:
                    diverge_threshold:float=4.,  # stop at this many times the smallest loss so far; `math.inf` for never
                    accumulation_steps:int=1,  # batches per step
                    seed:int|None=None,  # seed of this sweep, to have it again; None for the random state as it is
-                   progress=True,  # show the sweep: True, False, or a view with `point(lr, loss)` and `finish(curve, error)`
+                   progress=True,  # show the sweep; or a view with `point(lr, loss)` and `finish(curve, error)`
                    background:bool=False,  # return at once and sweep in a thread, with a Stop button in a notebook
                   ) -> 'LRFinder':
-        "Train with growing rates, coarse to fine unless a range is given, and put everything back; Ctrl-C keeps the curve"
+        "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
         lrs = _swept_lrs(start_lr, end_lr, num_iter, step_mode)
-        task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, accumulation_steps=accumulation_steps, seed=seed)
+        options = dict(accumulation_steps=accumulation_steps, seed=seed)
+        task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
         hold(self.model)
         task, limit, stopping = replace(task, train_dl=rereadable(train_dl)), float(diverge_threshold), Event()
         view = self._view(progress, coarse_lrs() if lrs is None else lrs, limit, step_mode, stopping)
-        sweep = partial(_coarse_to_fine, task) if lrs is None else partial(_record, task, lrs, step_mode=step_mode)
+        sweep = partial(coarse_to_fine, task) if lrs is None else partial(record, task, lrs, step_mode=step_mode)
         self._forget()
         self._seen_in = getattr(view, 'cell', None)
         sweep = partial(sweep, keep=self._keep, view=view, stopping=stopping, diverge_threshold=limit)
@@ -325,7 +276,7 @@ class LRFinder:
         return plot_curve(self.curve, ax=ax, **{**self._settings, **settings})
 
     def plot_trials(self, ax=None):
-        "Draw the mean loss of each trial of `verify` against its rate, the sweep behind, on an `Axes`, which is returned"
+        "Draw each training of `verify` against its rate, the sweep behind, on an `Axes`, which is returned"
         from lrfinder_nb.show.plot_trials import plot_trials     # reaches up
         if self.trials is None: raise ValueError('there are no trials yet; call verify(train_dl) first')
         return plot_trials(self.trials, self.curve, ax)
