@@ -32,7 +32,7 @@ def kernel(tmp_path_factory):
 
 def run(client, code, wait=60):
     "Text that a cell prints or raises; with `wait=0`, do not wait for it"
-    asked, out = client.execute(code), []
+    asked = client.execute(code)
     if not wait: return asked
     return finish(client, asked, wait)
 

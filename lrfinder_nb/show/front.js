@@ -13,7 +13,7 @@ color:var(--jp-content-font-color1,var(--vscode-foreground,inherit))}
 .lrx-interval{margin-left:.4em}
 .lrx-row{display:flex;flex-wrap:wrap;gap:.3em .5em;align-items:center;margin:.45em 0}
 .lrx-controls{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:.25em 1.6em}
-.lrx-control{display:grid;grid-template-columns:8.6em minmax(60px,1fr) 5.6em;gap:.5em;align-items:center;min-height:26px}
+.lrx-control{display:grid;grid-template-columns:9.6em minmax(60px,1fr) 5.4em;gap:.5em;align-items:center;min-height:26px}
 .lrx input[type=range]{width:100%;min-width:0;margin:0;height:24px}
 .lrx :is(button,select,input[type=number],input[type=text]){font:inherit;color:inherit;background:transparent;min-width:0;
 border:1px solid #7f7f7f;border-radius:4px;padding:.12em .5em;min-height:26px}
@@ -24,7 +24,7 @@ border:1px solid #7f7f7f;border-radius:4px;padding:.12em .5em;min-height:26px}
 .lrx td:last-child{white-space:normal;min-width:16em}.lrx td label{cursor:pointer;display:inline-block;min-height:24px}
 .lrx tr[data-on] td{font-weight:600}.lrx-swatch{display:inline-block;width:1.1em;height:.28em;margin:0 .4em .2em}
 .lrx progress{width:min(26em,60%);height:1em}
-@container (max-width:420px){.lrx-control{grid-template-columns:7.9em 1fr 4.6em;gap:.3em}}`
+@container (max-width:420px){.lrx-control{grid-template-columns:9.3em 1fr 4.4em;gap:.3em}}`
 
 const make = (tag, props = {}, ...inside) => {
   const e = document.createElement(tag)

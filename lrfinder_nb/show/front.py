@@ -14,7 +14,8 @@ import traitlets as T
 
 try: import anywidget
 except ImportError as e:
-    raise ImportError(f"the explorer needs {e.name}, which is not installed: pip install {e.name}, or draw with plot()") from None
+    raise ImportError(f"the explorer needs {e.name}, which is not installed: pip install {e.name}, "
+                      "or draw with plot()") from None
 
 from .svg import as_img
 
@@ -30,7 +31,7 @@ class Front(anywidget.AnyWidget):
     shell, unread, raw, trend, band, rate, names = (T.Unicode().tag(sync=True) for _ in range(7))
 
     def __init__(self,
-                 holder,  # has `heard(asked)`, called with each question, `still()`, the picture as SVG text, and `words()`
+                 holder,  # has `heard(asked)` for questions, `still()`, the picture as SVG text, and `words()`
                  **about,  # what seldom changes; `kind` is 'live', 'curve' or 'runs'
                 ):
         self.holder, self.n, self.uid, self._twin = holder, 0, f'lrx-{uuid.uuid4().hex[:8]}', None
@@ -55,7 +56,8 @@ class Front(anywidget.AnyWidget):
 
     def twin(self) -> dict:
         "What a file without a kernel shows, by kind of output"
-        return {'text/html': still_html(self.uid, self.holder.still(), self.holder.words()), 'text/plain': repr(self.holder)}
+        html = still_html(self.uid, self.holder.still(), self.holder.words())
+        return {'text/html': html, 'text/plain': repr(self.holder)}
 
     def renew(self):
         "Bring what a file without a kernel shows up to date, if it was displayed"

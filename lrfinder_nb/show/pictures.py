@@ -17,7 +17,8 @@ from ..core.divergence import divergence_limit
 from ..core.noise import noise_level, running_median
 from ..core.suggest import Analysis, analyse, rule_rates
 from .plot import BLUE, GREY, ORANGE, colours_for, loss_window, running_mean, trend_window
-from .svg import AMBER, LEFT, TOP, WIDTH, Frame, axes_layer, dots, names_layer, path, path_data, picture, text
+from .svg import (AMBER, LEFT, TOP, WIDTH, Frame, axes_layer, dots, names_layer, path, path_data,
+                                  picture, text)
 
 # %% ../../nbs/show/02_pictures.ipynb #63881fa6
 def frame_of(analyses,  # `Analysis` of one or several curves
@@ -232,7 +233,8 @@ def _training_layers(frame, steps, losses, lrs, total, valid):
     out += line('mean', steps, running_mean(losses, total), BLUE, 22)
     if not valid: return out
     out += line('valid', *map(np.array, zip(*valid)), ORANGE, 14)
-    return out + ''.join(f'<circle cx="{frame.x(step):.0f}" cy="{frame.y(loss):.0f}" r="36" fill="{ORANGE}"/>' for step, loss in valid)
+    places = [(frame.x(step), frame.y(loss)) for step, loss in valid]
+    return out + ''.join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="36" fill="{ORANGE}"/>' for x, y in places)
 
 # %% ../../nbs/show/02_pictures.ipynb #12693f2c
 def training_svg(losses,  # raw loss of each step so far, shape (n,), n from 1
@@ -242,7 +244,7 @@ def training_svg(losses,  # raw loss of each step so far, shape (n,), n from 1
                  width:int=WIDTH,  # of the picture, in pixels
                  **kw,  # `label`, `uid` and `ink` of `picture`
                 ) -> str:
-    "A training as it happens: losses, their running mean, validations, and the rate as a thin line from the foot of the frame"
+    "A training as it happens: losses, their running mean, validations, and the rate as a thin line"
     y = np.asarray(losses, dtype=np.float64)
     seen, ends = np.abs(y) < HUGE, (1., max(total, 2.))
     valid = [(step, loss) for step, loss in valid if abs(loss) < HUGE]

@@ -73,7 +73,8 @@ def _padded(low, high, below, above):
 def _draw_raw(ax, curve, size=4, alpha=.6):
     "Raw losses as dots"
     seen = np.abs(curve.losses) < HUGE
-    ax.plot(curve.lrs[seen], curve.losses[seen], '.', color=GREY, alpha=alpha, markersize=size, zorder=1, label='raw loss')
+    style = dict(color=GREY, alpha=alpha, markersize=size, zorder=1)
+    ax.plot(curve.lrs[seen], curve.losses[seen], '.', label='raw loss', **style)
 
 
 def _draw_trend(ax, analysis, colour, label):

@@ -71,7 +71,7 @@ def decimate(x,  # increasing positions in tenths of a pixel, shape (n,)
 
 def path_data(x,  # positions, shape (n,), increasing
               y,  # the same, downwards
-              step:str='l%d %d',  # what stands between two points: a format of two relative numbers, 'l%d %d' for a line
+              step:str='l%d %d',  # between two points, a format of two relative numbers: 'l%d %d' for a line
               thin:bool=True,  # keep two points in each column
              ) -> str:
     "The `d` of an SVG path through the points"
@@ -150,7 +150,8 @@ def _loss_ticks(frame):
 
 def _short(x):
     "A number in as few characters as it takes"
-    plain, power = f'{x:.5g}'.replace('e-0', 'e-').replace('e+0', 'e+'), np.format_float_scientific(x, 4, trim='-', exp_digits=1)
+    plain = f'{x:.5g}'.replace('e-0', 'e-').replace('e+0', 'e+')
+    power = np.format_float_scientific(x, 4, trim='-', exp_digits=1)
     return min(plain, power, key=len)
 
 # %% ../../nbs/show/01_svg.ipynb #e2e20226
@@ -241,7 +242,8 @@ def legend_layer(frame:Frame,  # where things go
     for word, kind, colour in entries:
         wide = 36 + 6.1*len(word)
         if x + wide > frame.width and x > LEFT - 40: x, row = LEFT - 40, row + 1
-        out += f'<g transform="translate({x:.0f} {frame.height + 14 + 17*row})">{_sample(kind, colour)}{text(24, 0, word, "start", 11)}</g>'
+        place = f'translate({x:.0f} {frame.height + 14 + 17*row})'
+        out += f'<g transform="{place}">{_sample(kind, colour)}{text(24, 0, word, "start", 11)}</g>'
         x += wide
     return out, (17*row + 22 if entries else 0)
 

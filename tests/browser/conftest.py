@@ -10,8 +10,8 @@ from lab import browsing, chromium, fresh_page, said, serving
 @pytest.fixture(scope='session')
 def tools():
     "A skip, or a failure where LRFINDER_BROWSER=required, that says what is missing"
-    lacks = [f'no {m} (pip install {m})' for m in ('playwright', 'jupyterlab') if find_spec(m) is None] + ([] if chromium() else ['no chromium (apt-get install chromium)'])
-    gone = ', '.join(lacks)
+    lacks = [f'no {m} (pip install {m})' for m in ('playwright', 'jupyterlab') if find_spec(m) is None]
+    gone = ', '.join(lacks + ([] if chromium() else ['no chromium (apt-get install chromium)']))
     if gone and os.environ.get('LRFINDER_BROWSER') == 'required': pytest.fail(f'the browser tests cannot run: {gone}')
     if gone: pytest.skip(f'skipped the browser tests: {gone}')
 
@@ -29,7 +29,8 @@ def curve(lab):
     torch.set_num_threads(1)
     set_seed(0)
     model = SmallCNN(channels=(8, 16))
-    finder = LRFinder(model, torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss()).range_test(digits()[0], progress=False)
+    finder = LRFinder(model, torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss())
+    finder.range_test(digits()[0], progress=False)
     finder.save(lab.folder/'curve.json')
     return finder.curve
 
@@ -43,7 +44,9 @@ def browser(tools):
 def new_page(browser):
     "Makes pages, none of which may have errors"
     pages = []
-    def make(**kw): pages.append(fresh_page(browser, **kw)); return pages[-1]
+    def make(**kw):
+        pages.append(fresh_page(browser, **kw))
+        return pages[-1]
     yield make
     errors = said(pages)
     for p in pages: p.context.close()

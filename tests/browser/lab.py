@@ -1,5 +1,16 @@
 """JupyterLab on loopback, and a Chromium that uses it as a person would"""
-import ast, json, math, os, re, secrets, shutil, signal, socket, subprocess, sys, time
+import ast
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import ProxyHandler, Request, build_opener
@@ -8,19 +19,43 @@ import nbformat
 
 SETTINGS = 'beta', 'skip_start', 'skip_end', 'diverge_threshold'  # what has a slider
 SECONDS = 30  # patience with anything the page should do
-FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+         '--disable-background-networking', '--disable-component-update', '--disable-sync']
 HARMLESS = (
     'ERR_INTERNET_DISCONNECTED',  # an exported page asks for scripts of the widgets, which it can do without
+    'favicon.ico',
+    "reading 'schema'",  # Notebook 7 by itself
 )
-READY = "() => { const s = window.jupyterapp?.shell.currentWidget?.sessionContext; return s?.isReady && s.session?.kernel?.status === 'idle' }"
-ASK = """async code => { const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel,
-  x = (await k.requestExecute({code: '', user_expressions: {x: code}, store_history: false, silent: true}).done).content.user_expressions?.x;
-  if (x?.status !== 'ok') throw Error(JSON.stringify(x)); return x.data['text/plain'] }"""
-WATCH = """box => { const drawn = () => box.querySelector('svg[role=img]')?.outerHTML, seen = box.seen = [], ids = new Map([[drawn(), 0]]); box.watcher?.disconnect();
-  box.watcher = new MutationObserver(() => { const picture = drawn(); if (!ids.has(picture)) ids.set(picture, ids.size);
-    const s = {at: performance.now(), rate: box.querySelector('.lrx-rate')?.textContent, band: !!box.querySelector('svg .interval'), rest: box.dataset.rest === 'true', picture: ids.get(picture)};
-    seen.push(s); requestAnimationFrame(() => { const c = new MessageChannel(); c.port1.onmessage = () => s.painted = performance.now(); c.port2.postMessage(0) }) });
+READY = """() => {
+  const s = window.jupyterapp?.shell.currentWidget?.sessionContext
+  return s?.isReady && s.session?.kernel?.status === 'idle' }"""
+ASK = """async code => {
+  const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel
+  const asked = k.requestExecute({code: '', user_expressions: {x: code}, store_history: false, silent: true})
+  const x = (await asked.done).content.user_expressions?.x
+  if (x?.status !== 'ok') throw Error(JSON.stringify(x))
+  return x.data['text/plain'] }"""
+RUN = """i => {
+  const content = window.jupyterapp.shell.currentWidget.content
+  content.deselectAll()
+  content.activeCellIndex = i
+  window.jupyterapp.commands.execute('notebook:run-cell') }"""
+COMMAND = '([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)'
+WATCH = """box => {
+  const drawn = () => box.querySelector('svg[role=img]')?.outerHTML, seen = box.seen = [], ids = new Map([[drawn(), 0]])
+  box.watcher?.disconnect()
+  box.watcher = new MutationObserver(() => {
+    const picture = drawn(), band = !!box.querySelector('svg .interval'), rest = box.dataset.rest === 'true'
+    if (!ids.has(picture)) ids.set(picture, ids.size)
+    const rate = box.querySelector('.lrx-rate')?.textContent
+    const s = {at: performance.now(), rate, band, rest, picture: ids.get(picture)}
+    seen.push(s)
+    requestAnimationFrame(() => {
+      const c = new MessageChannel()
+      c.port1.onmessage = () => s.painted = performance.now()
+      c.port2.postMessage(0) }) })
   box.watcher.observe(box, {subtree: true, childList: true, characterData: true}) }"""
+QUIET = {'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}}
 
 
 def chromium():
@@ -39,8 +74,8 @@ class Lab:
 
     def ask(self, path, method='GET'):
         "What the server answers, parsed"
-        with build_opener(ProxyHandler({})).open(Request(f'{self.url}/api/{path}', headers={'Authorization': f'token {self.token}'}, method=method), timeout=10) as r:
-            return json.loads(r.read() or 'null')
+        request = Request(f'{self.url}/api/{path}', headers={'Authorization': f'token {self.token}'}, method=method)
+        with build_opener(ProxyHandler({})).open(request, timeout=10) as r: return json.loads(r.read() or 'null')
 
     def write(self, name, *cells):
         "A notebook of code cells"
@@ -52,30 +87,50 @@ class Lab:
         for s in self.ask('sessions'): self.ask(f"sessions/{s['id']}", 'DELETE')
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
 @contextmanager
-def serving(root:Path, app='lab'):
-    "A `Lab` with its own settings and files under `root`; `app` is 'lab' or 'notebook'"
-    folder, config, log = root/'notebooks', root/'config', root/'server.log'
-    folder.mkdir(); (config/'labconfig').mkdir(parents=True)
-    (config/'labconfig/page_config.json').write_text(json.dumps({'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}}))
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    lab = Lab(f'http://127.0.0.1:{port}', secrets.token_hex(16), folder, app)
-    env = dict(os.environ, JUPYTER_CONFIG_DIR=str(config), JUPYTER_DATA_DIR=str(root/'data'), JUPYTER_RUNTIME_DIR=str(root/'runtime'), IPYTHONDIR=str(root/'ipython'), JUPYTER_TOKEN=lab.token)
+def running(command, log, ready, env=None, cwd=None):
+    "A server until the block ends; `ready()` raises `OSError` while it is not there yet"
     with log.open('w') as out:
-        server = subprocess.Popen([sys.executable, '-m', dict(lab='jupyterlab', notebook='notebook')[app], '--no-browser', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', '--allow-root', f'--ServerApp.root_dir={folder}',
-                                   '--LabApp.extension_manager=readonly', '--expose-app-in-browser'], env=env, stdout=out, stderr=out, start_new_session=True)
+        where = dict(env=env, cwd=cwd, stdout=out, stderr=out)
+        server = subprocess.Popen([sys.executable, '-m', *command], start_new_session=True, **where)
     try:
-        until = time.time() + SECONDS
+        until = time.time() + 2*SECONDS
         while True:
             assert server.poll() is None and time.time() < until, f'the server did not start: {log.read_text()[-2000:]}'
-            try: lab.ask('status'); break
+            try:
+                ready()
+                break
             except OSError: time.sleep(.1)
-        yield lab
-        lab.stop_kernels()
+        yield
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         try: server.wait(20)
         except subprocess.TimeoutExpired: os.killpg(server.pid, signal.SIGKILL)
+
+
+@contextmanager
+def serving(root:Path, app='lab'):
+    "A `Lab` with its own settings and files under `root`; `app` is 'lab' or 'notebook'"
+    folder, config, port = root/'notebooks', root/'config', free_port()
+    folder.mkdir()
+    (config/'labconfig').mkdir(parents=True)
+    (config/'labconfig/page_config.json').write_text(json.dumps(QUIET))
+    lab = Lab(f'http://127.0.0.1:{port}', secrets.token_hex(16), folder, app)
+    homes = {f'JUPYTER_{name.upper()}_DIR': str(root/name) for name in ('config', 'data', 'runtime')}
+    env = dict(os.environ, JUPYTER_TOKEN=lab.token, IPYTHONDIR=str(root/'ipython'), **homes)
+    command = [dict(lab='jupyterlab', notebook='notebook')[app], '--no-browser', '--ip=127.0.0.1', f'--port={port}',
+               '--ServerApp.port_retries=0', '--allow-root', f'--ServerApp.root_dir={folder}',
+               '--expose-app-in-browser']
+    if app == 'lab': command.append('--LabApp.extension_manager=readonly')
+    with running(command, root/'server.log', lambda: lab.ask('status'), env):
+        yield lab
+        lab.stop_kernels()
 
 
 @contextmanager
@@ -94,7 +149,9 @@ def fresh_page(browser, **kw):
     page.set_default_timeout(1e3*SECONDS)
     page.errors = []
     page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: page.errors.append(f"{m.text} {m.location.get('url', '')}") if m.type == 'error' else None)
+    def heard(message):
+        if message.type == 'error': page.errors.append(f"{message.text} {message.location.get('url', '')}")
+    page.on('console', heard)
     return page
 
 
@@ -105,20 +162,23 @@ class Notebook:
         page.goto(f"{lab.url}/{dict(lab='lab/tree', notebook='notebooks')[lab.app]}/{name}?token={lab.token}&reset")
         page.wait_for_selector('.jp-Notebook .jp-CodeCell')
         page.wait_for_function(READY)       # else 'Run All Cells' asks for a kernel
-        self.twins = page.locator('.jp-OutputArea img[src^="data:image/svg"]')      # the pictures that stand in for widgets
+        self.twins = page.locator('.jp-OutputArea img[src^="data:image/svg"]')      # they stand in for widgets
 
     def menu(self, *names):
-        for name in names: self.page.get_by_role('menuitem', name=re.compile(rf'^{name}( [A-Z,⌘⇧ ]+)?$')).click()      # a shortcut may follow the name
+        "Click through a menu; a shortcut may follow a name"
+        for name in names:
+            pattern = re.compile(rf'^{name}( [A-Z,⌘⇧ ]+)?$')
+            self.page.get_by_role('menuitem', name=pattern).click()
 
     def command(self, name, **args):
         "Run a command of JupyterLab"
-        self.page.evaluate('([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)', [name, args])
+        self.page.evaluate(COMMAND, [name, args])
 
     def run_all(self): self.menu('Run', 'Run All Cells')
 
     def run(self, *cells):
         "Run cells without waiting for them"
-        for i in cells: self.page.evaluate("i => { const c = window.jupyterapp.shell.currentWidget.content; c.deselectAll(); c.activeCellIndex = i; window.jupyterapp.commands.execute('notebook:run-cell') }", i)
+        for i in cells: self.page.evaluate(RUN, i)
 
     def ask(self, expression):
         "The value of an expression in the kernel"
@@ -138,19 +198,24 @@ class Panel:
     def __init__(self, notebook, name, nth=0):
         self.notebook, self.page, self.name = notebook, notebook.page, name
         self.box = notebook.page.locator('.lrx').nth(nth)
-        self.rate, self.why, self.svg, self.over = (self.box.locator(s) for s in ('.lrx-rate', '.lrx-why', 'svg[role=img]', '.lrx-over'))
+        parts = '.lrx-rate', '.lrx-why', 'svg[role=img]', '.lrx-over'
+        self.rate, self.why, self.svg, self.over = map(self.box.locator, parts)
         self.rate.wait_for()
         self.svg.wait_for()
 
     def ask(self, attribute): return self.notebook.ask(f'{self.name}.{attribute}')
     def button(self, name): return self.box.get_by_role('button', name=name, exact=True)
     def picture(self): return self.svg.evaluate('e => e.outerHTML')
-    def answer(self): return tuple(self.box.locator(f'.lrx-answer {s}').text_content() for s in ('.lrx-rate', '.lrx-interval'))
     def rule(self, name): return self.box.get_by_role('radio', name=name, exact=True)
+
+    def answer(self):
+        "(rate, interval)"
+        return tuple(self.box.locator(f'.lrx-answer {s}').text_content() for s in ('.lrx-rate', '.lrx-interval'))
 
     def slider(self, name):
         "(range, number)"
-        return self.box.get_by_role('slider', name=name, exact=True), self.box.get_by_role('spinbutton', name=f'{name}, as a number')
+        number = self.box.get_by_role('spinbutton', name=f'{name}, as a number')
+        return self.box.get_by_role('slider', name=name, exact=True), number
 
     def controls(self):
         "What the controls show"
@@ -180,7 +245,9 @@ class Panel:
         "Where a rate and a loss lie on the page"
         self.over.scroll_into_view_if_needed()
         frame, box = self.ask("front.reading['frame']"), self.over.bounding_box()
-        share = lambda v, ends, log: (math.log(v/ends[0])/math.log(ends[1]/ends[0])) if log else (v - ends[0])/(ends[1] - ends[0])
+        def share(v, ends, log):
+            if log: return math.log(v/ends[0])/math.log(ends[1]/ends[0])
+            return (v - ends[0])/(ends[1] - ends[0])
         x = .5 if lr is None else share(lr, frame['lrs'], frame['log'])
         y = .5 if loss is None else share(loss, frame['losses'], False)
         k = box['width']/frame['width']

@@ -15,7 +15,8 @@ handed = []
 first = LRExplorer(curve, handed.append)
 first'''
 SECOND = "second = LRExplorer(curve)\nsecond"
-SLIDERS = dict(beta=(-80, 'minimum'), skip_start=(100, 'valley'), skip_end=(90, 'minimum'), diverge_threshold=(-60, 'valley'))
+SLIDERS = dict(beta=(-80, 'minimum'), skip_start=(100, 'valley'), skip_end=(90, 'minimum'),
+               diverge_threshold=(-60, 'valley'))     # how far to drag, and under which rule
 CONTRAST = """e => {
   if (!e.isConnected) return [[], [], 0]
   const rgb = c => { const [r, g, b, a = 1] = c.match(/[\\d.]+/g).map(Number); return {c: [r, g, b], a} }
@@ -54,7 +55,8 @@ def at_rest(panel, curve):
 def notebook(lab, curve, browser):
     "Two explorers of one curve"
     lab.write('two.ipynb', FIRST, SECOND)
-    nb = Notebook(lab, fresh_page(browser, accept_downloads=True, permissions=['clipboard-read', 'clipboard-write']), 'two.ipynb')
+    rights = ['clipboard-read', 'clipboard-write']
+    nb = Notebook(lab, fresh_page(browser, accept_downloads=True, permissions=rights), 'two.ipynb')
     nb.run_all()
     yield nb
     nb.page.context.close()
@@ -114,8 +116,11 @@ def test_mouse(first, curve, name):
     assert (at_rest(first, curve)[name] > start[name]) == (pixels > 0)
 
 
-@pytest.mark.parametrize('name,typed,value', [('diverge_threshold', '2.7', 2.7), ('diverge_threshold', '', math.inf), ('beta', '.33', .33),
-                                              ('skip_start', '17', 17), ('skip_end', '99999', None), ('beta', '5', None)])
+TYPED = [('diverge_threshold', '2.7', 2.7), ('diverge_threshold', '', math.inf), ('beta', '.33', .33),
+         ('skip_start', '17', 17), ('skip_end', '99999', None), ('beta', '5', None)]
+
+
+@pytest.mark.parametrize('name,typed,value', TYPED)
 def test_a_number_can_be_typed(first, curve, name, typed, value):
     "It is taken as it is, or brought to the limit, and what is shown is what is used"
     field = first.slider(name)[1]
@@ -129,8 +134,8 @@ def test_a_number_can_be_typed(first, curve, name, typed, value):
 
 def test_a_step_can_be_seen(first, notebook):
     "One press of an arrow moves a handle by a pixel at least, with 10,000 points, too"
-    steps = notebook.ask("{k: c.step for k, c in __import__('lrfinder_nb.show.explorer', fromlist=['x']).controls_for(10000, first.settings).items()}")
-    assert 200/10_000*steps['skip_start'] >= 1
+    module = "__import__('lrfinder_nb.show.controls', fromlist=['x'])"
+    assert notebook.ask(f"{module}.controls_for(10000, first.settings)['skip_start'].step")*200/10_000 >= 1
 
 
 def test_rules(first, curve):
@@ -143,7 +148,8 @@ def test_rules(first, curve):
     rows = first.box.locator('.lrx-rules tbody tr')
     for row, rule in zip(rows.all(), RULES):      # the table says what each rule reads
         a = analyse(curve, **first.ask('settings') | dict(rule=rule))
-        first.notebook.until(lambda: a.suggestion.why in row.inner_text() and f'{a.suggestion.lr:.2e}' in row.inner_text(), row.inner_text)
+        said = lambda: a.suggestion.why in row.inner_text() and f'{a.suggestion.lr:.2e}' in row.inner_text()
+        first.notebook.until(said, row.inner_text)
 
 
 def test_rule_names_neither_overlap_nor_vanish(first):
@@ -174,7 +180,8 @@ def test_use(first, second, curve):
     at_rest(first, curve)
     first.button('Use this rate').click()
     rate = lambda: first.ask('lr')
-    first.notebook.until(lambda: first.ask('chosen') == rate() and f'using {rate():.2e}' in first.box.inner_text(), lambda: first.ask('chosen'))
+    told = lambda: first.ask('chosen') == rate() and f'using {rate():.2e}' in first.box.inner_text()
+    first.notebook.until(told, lambda: first.ask('chosen'))
     used = f"in use: {first.ask('chosen'):.2e}"
     assert first.notebook.ask('handed == [first]') and used in first.box.inner_text()
     first.notebook.until(lambda: used in second.box.inner_text(), second.box.inner_text)
@@ -190,10 +197,12 @@ def test_hover(first, curve):
         x, y = first.place(curve.lrs[i])
         first.page.mouse.move(x, y)
         shown = ' '.join(first.over.locator('text').all_text_contents())
-        assert f'step {i + 1}:' in shown and f'loss {float(f"{curve.losses[i]:.5g}"):g}' in shown and 'smoothed' in shown
+        loss = float(f'{curve.losses[i]:.5g}')
+        assert f'step {i + 1}:' in shown and f'loss {loss:.5g}' in shown and 'smoothed' in shown
     assert first.ask('front.n') == asked
     a = analyse(curve, rule='steepest')
-    first.page.mouse.move(first.place(a.suggestion.lr)[0], first.svg.locator('[data-layer=names] text').first.bounding_box()['y'])
+    names = first.svg.locator('[data-layer=names] text').first.bounding_box()
+    first.page.mouse.move(first.place(a.suggestion.lr)[0], names['y'])
     shown = ' '.join(first.over.locator('text').all_text_contents())
     assert f'steepest: {a.suggestion.lr:.2e}' in shown and 'falls fastest' in shown
 
@@ -217,7 +226,7 @@ def test_choose_by_hand(first, curve, shots):
 
 
 def test_drag_on_the_picture(first, curve):
-    "The edges of what is read, the limit of divergence and the width of the smoother can be dragged, and the sliders follow"
+    "The edges of what is read, the limit of divergence and the width of the smoother follow, and the sliders with them"
     first.pull(first.place(curve.lrs[10], None), first.place(curve.lrs[30], None))
     first.notebook.until(lambda: abs(first.ask("settings['skip_start']") - 30) <= 1, lambda: first.ask('settings'))
     at_rest(first, curve)
@@ -225,7 +234,8 @@ def test_drag_on_the_picture(first, curve):
     at = lambda t: first.place(curve.lrs[5], limit['best'] + (t - 1)*limit['scale'])
     top = first.place(None, first.ask("front.reading['frame']['losses'][1]"))[1]
     first.pull((at(4)[0], max(at(4)[1], top)), at(2))
-    first.notebook.until(lambda: abs(first.ask("settings['diverge_threshold']") - 2) < .1, lambda: first.ask('settings'))
+    threshold = lambda: first.ask("settings['diverge_threshold']")
+    first.notebook.until(lambda: abs(threshold() - 2) < .1, threshold)
     at_rest(first, curve)
     before = first.ask("settings['beta']")
     grip = first.over.locator('[data-grip=smooth]').bounding_box()
@@ -242,10 +252,12 @@ def test_zoom(first, curve):
     low = first.place(None, whole['losses'][0])[1] + 15
     first.pull((x, low), (first.place(1e-1)[0], low))
     lrs = lambda: first.ask("front.reading['frame']['lrs']")
-    first.notebook.until(lambda: abs(math.log10(lrs()[0]/1e-3)) < .1 and abs(math.log10(lrs()[1]/1e-1)) < .1, lrs)
+    near = lambda got, want: abs(math.log10(got/want)) < .1
+    first.notebook.until(lambda: near(lrs()[0], 1e-3) and near(lrs()[1], 1e-1), lrs)
     assert at_rest(first, curve)['skip_start'] == 10      # the reading did not change
     first.page.mouse.dblclick(*first.place())
-    first.notebook.until(lambda: lrs() == whole['lrs'] and first.ask('by_hand') is None, lambda: (lrs(), first.ask('by_hand')))
+    by_hand = lambda: first.ask('by_hand')
+    first.notebook.until(lambda: lrs() == whole['lrs'] and by_hand() is None, lambda: (lrs(), by_hand()))
     first.button('Zoom in').click()
     first.notebook.until(lambda: lrs()[1]/lrs()[0] < (whole['lrs'][1]/whole['lrs'][0])**.4, lrs)
     first.button('Whole curve').click()
@@ -346,7 +358,8 @@ def test_text_keeps_its_size(first, curve, width):
     try:
         page.set_viewport_size(dict(width=width, height=1000))
         place = first.box.locator('.lrx-picture')
-        first.notebook.until(lambda: abs(first.ask("front.reading['width']") - place.bounding_box()['width']) < 5, lambda: place.bounding_box())
-        first.notebook.until(lambda: abs(first.svg.bounding_box()['width'] - float(first.svg.get_attribute('width'))) < 5, 'the picture fits')
+        drawn = lambda: float(first.svg.get_attribute('width'))
+        fits = lambda: all(abs(e.bounding_box()['width'] - drawn()) < 5 for e in (first.svg, place))
+        first.notebook.until(fits, lambda: (place.bounding_box(), drawn()))
         assert first.box.evaluate('e => e.scrollWidth <= e.clientWidth')
     finally: page.set_viewport_size(dict(width=1280, height=1000))

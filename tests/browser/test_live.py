@@ -17,12 +17,14 @@ def slow():
     while True: time.sleep(.02); yield x, y
 def same(): return all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 '''
+THEN = "print('then:', finder.curve.ended, 5 < len(finder.curve) < 1400, same())"
 BACKGROUND = [SETUP, 'finder.range_test(slow(), num_iter=1500, background=True)']
-IN_CELL = [SETUP, 'finder.range_test(slow(), num_iter=1500)', "print('then:', finder.curve.ended, 5 < len(finder.curve) < 1400, same())", 'finder.range_test([(x, y)], num_iter=100)']
-FOREGROUND = [SETUP, 'finder.range_test(slow(), num_iter=1500)', "print('then:', finder.curve.ended, 5 < len(finder.curve) < 1400, same())"]
+IN_CELL = [SETUP, 'finder.range_test(slow(), num_iter=1500)', THEN, 'finder.range_test([(x, y)], num_iter=100)']
+FOREGROUND = [SETUP, 'finder.range_test(slow(), num_iter=1500)', THEN]
 TRAINING = '''
 from lrfinder_nb import fit_one_cycle
-history = fit_one_cycle(model, torch.optim.AdamW(model.parameters()), nn.functional.mse_loss, [(x, y)]*20, [(x, y)], max_lr=1e-2, epochs=3)
+batches, optimizer = [(x, y)]*20, torch.optim.AdamW(model.parameters())
+history = fit_one_cycle(model, optimizer, nn.functional.mse_loss, batches, batches[:1], max_lr=1e-2, epochs=3)
 history'''
 
 
@@ -64,13 +66,14 @@ def test_background(nb, shots):
     panel.rate.wait_for()
     assert nb.ask('[finder.curve.ended, 5 < len(finder.curve) < 1400, same()]') == ['stopped', True, True]
     rate, twin = f"lr {nb.ask('finder.suggestion.lr'):.2e}", nb.twins.last
-    nb.until(lambda: panel.rate.text_content() == rate and rate in twin.get_attribute('alt'), lambda: f'{rate}, not {panel.answer()}')
+    told = lambda: panel.rate.text_content() == rate and rate in twin.get_attribute('alt')
+    nb.until(told, lambda: f'{rate}, not {panel.answer()}')
     assert not twin.is_visible()
     nb.page.screenshot(path=shots/'live-stopped.png')
 
 
 def test_in_the_cell(nb, shots):
-    "The notebook's own stop button ends a sweep without a traceback, the next cells run, and the finder follows the sliders"
+    "The notebook's own stop button ends a sweep without a traceback, the next cells run, and the finder follows"
     explorers = nb.page.locator('.lrx-answer .lrx-rate')
     before = explorers.count()
     nb.run(2, 3, 4, 5)
@@ -79,7 +82,8 @@ def test_in_the_cell(nb, shots):
     nb.page.screenshot(path=shots/'live-cell.png')
     nb.menu('Kernel', 'Interrupt Kernel')
     nb.page.get_by_text('then: stopped True True', exact=True).wait_for()
-    assert nb.page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    for kind in ('error', 'stderr'):
+        assert not nb.page.locator(f'[data-mime-type="application/vnd.jupyter.{kind}"]').count()
     nb.until(lambda: explorers.count() == before + 2, 'both sweeps become explorers')
     panel, rate = Panel(nb, 'finder', -1), lambda: f"lr {nb.ask('finder.suggestion.lr'):.2e}"
     nb.until(lambda: panel.rate.text_content() == rate(), lambda: f'{rate()}, not {panel.answer()}')

@@ -10,8 +10,12 @@ from lrfinder_nb.core.curve import LossCurve
 from lrfinder_nb.core.suggest import analyse
 from lrfinder_nb.show.pictures import curve_svg, frame_of, live_svg, runs_svg
 
-TEXTS = """() => { const out = document.querySelector('svg').getBoundingClientRect();
-  return [...document.querySelectorAll('text')].map(t => { const r = t.getBoundingClientRect(); return [t.textContent, r.left - out.left, r.top - out.top, r.right - out.left, r.bottom - out.top, out.width, out.height] }) }"""
+TEXTS = """() => {
+  const out = document.querySelector('svg').getBoundingClientRect()
+  return [...document.querySelectorAll('text')].map(t => {
+    const r = t.getBoundingClientRect()
+    const place = [r.left - out.left, r.top - out.top, r.right - out.left, r.bottom - out.top]
+    return [t.textContent, ...place, out.width, out.height] }) }"""
 
 
 def bowl(low=0., high=2.5, n=100, start=1e-7, end=10., linear=False, noise=.02):
@@ -24,10 +28,12 @@ def bowl(low=0., high=2.5, n=100, start=1e-7, end=10., linear=False, noise=.02):
 
 ODD = dict(one=LossCurve([1e-3], [2.]), bad=LossCurve([1e-3], [math.nan], 'non-finite'),
            flat=LossCurve(np.geomspace(1e-5, 1, 50), np.ones(50)),
-           early=LossCurve(np.geomspace(1e-7, 10, 1500)[:30], .6 - np.geomspace(1e-6, 1e-5, 30), 'stopped'))     # its rate lies below what was seen
-CURVES = dict(usual=bowl(), shallow=bowl(.5982, .5986), shallower=bowl(.59838, .59864), shallowest=bowl(.598402, .598418),
-              deep=bowl(-1e6, 1e6), tiny=bowl(1e-7, 3e-7), negative=bowl(-.123456, -.123449), near=bowl(start=1e-3, end=2e-3),
-              far=bowl(start=1e-30, end=1e5), linear=bowl(start=.001, end=.1, linear=True), long=bowl(n=1000), few=bowl(n=12), **ODD)
+           early=LossCurve(np.geomspace(1e-7, 10, 1500)[:30], .6 - np.geomspace(1e-6, 1e-5, 30), 'stopped'))
+CURVES = dict(usual=bowl(), shallow=bowl(.5982, .5986), shallower=bowl(.59838, .59864),
+              shallowest=bowl(.598402, .598418), deep=bowl(-1e6, 1e6), tiny=bowl(1e-7, 3e-7),
+              negative=bowl(-.123456, -.123449), near=bowl(start=1e-3, end=2e-3),
+              far=bowl(start=1e-30, end=1e5),
+              linear=bowl(start=.001, end=.1, linear=True), long=bowl(n=1000), few=bowl(n=12), **ODD)
 
 
 def live(curve, width):
@@ -46,7 +52,8 @@ def one(curve, width): return curve_svg(analyse(curve), frame_of([analyse(curve)
 
 
 DRAWN = dict(curve=one, live=live, runs=several)
-CASES = [(n, h, w) for n in CURVES for h in DRAWN for w in (320, 720) if (n, h) != ('bad', 'live')]     # without a finite loss, nothing is drawn live
+NOTHING = 'bad', 'live'  # without a finite loss, nothing is drawn live
+CASES = [(n, h, w) for n in CURVES for h in DRAWN for w in (320, 720) if (n, h) != NOTHING]
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,10 @@ import pytest
 from lab import Notebook, Panel, fresh_page, said
 from nbconvert import HTMLExporter
 
-CELL = "from lrfinder_nb.core.curve import load_curve\nfrom lrfinder_nb.show.explorer import LRExplorer\nexplorer = LRExplorer(load_curve('curve.json'))\nexplorer"
+CELL = '''
+from lrfinder_nb import LRExplorer, load_curve
+explorer = LRExplorer(load_curve('curve.json'))
+explorer'''
 
 
 @pytest.fixture(scope='module')
