@@ -11,7 +11,7 @@ import math
 import traitlets as T
 
 from ..core.checks import check_number
-from ..core.suggest import RULES
+from ..core.rules import RULES
 from ..core.trend import beta_digits
 
 # %% ../../nbs/show/04_controls.ipynb #71056796
