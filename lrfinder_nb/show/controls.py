@@ -20,7 +20,8 @@ class Control(T.HasTraits):
     value = T.Any()
 
     def __init__(self, name, value, low=None, high=None, step=None, options=None, tip=''):
-        self.name, self.min, self.max, self.step, self.options, self.tip = name, low, high, step, options, tip
+        self.name, self.options, self.tip = name, options, tip
+        self.min, self.max, self.step = low, high, step
         super().__init__(value=value)
 
     @T.validate('value')
@@ -31,7 +32,7 @@ class Control(T.HasTraits):
         value = min(max(value, self.min), math.inf if self.max is None else self.max)
         return round(value) if isinstance(self.step, int) else value
 
-
+# %% ../../nbs/show/04_controls.ipynb #910fdc04
 def _option(name, value, options):
     "`value`, or a `ValueError` unless it is one of `options`"
     if value in options: return value
@@ -45,7 +46,7 @@ TIPS = dict(beta='How much of the past the smoother keeps: 0 follows every loss,
             diverge_threshold='Cut where the loss exceeds this many times the smallest so far',
             rule='How the rate is read from the curve')
 
-
+# %% ../../nbs/show/04_controls.ipynb #1a46e0a3
 def controls_for(longest:int,  # points of the longest curve
                  settings:dict,  # where the controls begin: all five settings
                 ) -> dict:
@@ -57,13 +58,13 @@ def controls_for(longest:int,  # points of the longest curve
     return dict(beta=control('beta', 0., max(1 - step, settings['beta']), step), **skips, diverge_threshold=threshold,
                 rule=control('rule', None, None, None, RULES))
 
-
+# %% ../../nbs/show/04_controls.ipynb #de9b3e23
 def plain(value):
     "`value` as JSON has it, which knows no infinity: None for never"
     if isinstance(value, dict): return {k: plain(v) for k, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
-
+# %% ../../nbs/show/04_controls.ipynb #bd160536
 def on_page(controls) -> dict:
     "What the page must know of the sliders"
     about = lambda c: dict(min=c.min, max=c.max, step=c.step, whole=isinstance(c.step, int), tip=c.tip)

@@ -30,12 +30,12 @@ from .svg import WIDTH, axes_layer, picture
 REST = .35  # seconds without a move after which the controls rest
 _OPEN = WeakSet()  # explorers, so that those of one curve can agree about what is in use
 
-
+# %% ../../nbs/show/06_explorer.ipynb #46b73ad9
 class LRExplorer(T.HasTraits):
     "Sliders and a picture to drag on, over one recorded curve or over several runs"
-    lr = T.Float(None, allow_none=True, help='the suggested rate, or the one chosen by hand; None where there is none')
+    lr = T.Float(None, allow_none=True, help='the suggested rate, or the one chosen by hand; None without one')
     settings = T.Dict(help='what the controls say: beta, skip_start, skip_end, diverge_threshold, rule')
-    by_hand = T.Float(None, allow_none=True, help='a rate chosen by hand, which `lr` follows; None for the suggestion')
+    by_hand = T.Float(None, allow_none=True, help='a rate chosen by hand; None for the suggestion')
     hidden = T.Tuple(help='names of the runs that were put aside')
     chosen = T.Float(None, allow_none=True, help='the rate at the last press of "Use this rate"')
     in_use = T.Float(None, allow_none=True, help='the rate that is in use, whoever chose it')
@@ -72,7 +72,7 @@ class LRExplorer(T.HasTraits):
     # what is known
     @property
     def suggestion(self):
-        "What the curve says at these settings: a `Suggestion`, or a `Consensus` of several; else `NoSuggestion`"
+        "What the curve says: a `Suggestion`, or a `Consensus` of several; else `NoSuggestion` is raised"
         with self.lock:
             if self.analysis.problem: raise NoSuggestion(self.analysis.problem)
             return self.subject.found(self.analysis)
@@ -113,7 +113,7 @@ class LRExplorer(T.HasTraits):
             self._timer.start()
 
     def settle(self, rows=True):
-        "What waits for the controls to rest: interval, diagnosis, what each rule reads, and the picture for later"
+        "What waits for rest: the interval, the diagnosis, what each rule reads, and the picture for later"
         with self.lock:
             if self._timer: self._timer.cancel()
             analysis = self.analysis
@@ -135,7 +135,8 @@ class LRExplorer(T.HasTraits):
     def draw(self):
         "Show the answer and the curve as they are now"
         with self.lock:
-            frame, found = framed(self._home, self._width, self._view), self.subject.found(self.analysis)
+            frame = framed(self._home, self._width, self._view)
+            found = self.subject.found(self.analysis)
             with self.hold_trait_notifications():
                 self.settings = self._values()
                 self.lr = self.by_hand or (found.lr if found else None)
@@ -212,7 +213,7 @@ def considered(subject, analysis):
     try: return found and found.interval, tuple(subject.notes(analysis))
     except Exception as e: return None, (f'the interval failed: {e!r:.200}',)
 
-
+# %% ../../nbs/show/06_explorer.ipynb #28b8b452
 def framed(home, width, view):
     "The frame at this width; `view` may hold `lrs`, `losses` and `logLoss`"
     view = view or {}
@@ -221,7 +222,7 @@ def framed(home, width, view):
     if log_loss: low = max(low, high/1e3)
     return replace(home, width=width, lrs=tuple(view.get('lrs') or home.lrs), losses=(low, high), log_loss=log_loss)
 
-
+# %% ../../nbs/show/06_explorer.ipynb #4c5e799d
 def asked_settings(asked, curve):
     "The settings that the page asks for; a smoothing width in decades becomes `beta`"
     settings = dict(asked['settings'])
@@ -231,7 +232,7 @@ def asked_settings(asked, curve):
         settings['beta'] = beta_of(max(steps, 1e-3))
     return settings
 
-# %% ../../nbs/show/06_explorer.ipynb #28b8b452
+# %% ../../nbs/show/06_explorer.ipynb #fbd87948
 def reading_of(explorer, frame, found) -> dict:
     "What the page says and where things lie"
     e, problem = explorer, explorer.analysis.problem
@@ -249,33 +250,33 @@ def reading_of(explorer, frame, found) -> dict:
                 inUse=in_use_words(e.in_use, e.lr), canLog=e._home.losses[1] > 0, can=can(e), said=e._said,
                 frame=frame.to_dict(), width=frame.width, **e.subject.reading(e.analysis, frame))
 
-
+# %% ../../nbs/show/06_explorer.ipynb #ccde7595
 def to_copy(lr) -> dict:
     "The rate, and the line of code that takes it, as texts; empty without a rate"
     if lr is None: return dict(rate='', line='')
     return dict(rate=f'{lr:.2e}', line=f'fit_one_cycle(model, optimizer, loss_fn, train_dl, valid_dl, max_lr={lr:.2e})')
 
-
+# %% ../../nbs/show/06_explorer.ipynb #ade19f2f
 def in_use_words(in_use, lr) -> str:
     "What is in use, in words"
     if in_use is None: return 'in use: no rate yet'
     same = lr is not None and abs(math.log10(lr/in_use)) < 1e-9
     return f'in use: {in_use:.2e}' + ('' if same else ', not the rate that is shown')
 
-
+# %% ../../nbs/show/06_explorer.ipynb #795f1ade
 def can(explorer) -> dict:
     "Which buttons can be pressed"
     e = explorer
     return {'Use this rate': e.lr is not None, 'Undo': bool(e._changes.past), 'Redo': bool(e._changes.future),
             'Zoom in': e.lr is not None, 'Whole curve': e._view is not None}
 
-# %% ../../nbs/show/06_explorer.ipynb #4c5e799d
+# %% ../../nbs/show/06_explorer.ipynb #6641234f
 def _pressed(explorer):
     "`use`, with a sentence in place of a traceback"
     try: explorer.use()
     except Exception as e: explorer._said = f'⚠ {str(e) or type(e).__name__}'
 
-
+# %% ../../nbs/show/06_explorer.ipynb #cb484c99
 def _closer(explorer):
     "Show a third of the rates around the rate"
     low, high = (explorer._view or {}).get('lrs') or explorer._home.lrs
@@ -283,7 +284,7 @@ def _closer(explorer):
     else: ends = [max(explorer.lr + share*(high - low), 1e-30) for share in (-1/6, 1/6)]
     explorer._view = {**(explorer._view or {}), 'lrs': ends}
 
-
+# %% ../../nbs/show/06_explorer.ipynb #a48385d3
 def _csv(explorer):
     "Hand the points out as a file"
     explorer._files += 1

@@ -20,9 +20,9 @@ except ImportError as e:
 from .svg import as_img
 
 # %% ../../nbs/show/03_front.ipynb #754c42c6
-LAYERS = 'unread', 'raw', 'trend', 'band', 'rate', 'names'  # of the picture; all others are part of its shell
+LAYERS = 'unread', 'raw', 'trend', 'band', 'rate', 'names'  # of the picture; the rest is its shell
 
-
+# %% ../../nbs/show/03_front.ipynb #35520c68
 class Front(anywidget.AnyWidget):
     "The wire between a page and whoever answers it, its `holder`"
     _esm = (files('lrfinder_nb.show')/'front.js').read_text(encoding='utf-8')
@@ -31,7 +31,7 @@ class Front(anywidget.AnyWidget):
     shell, unread, raw, trend, band, rate, names = (T.Unicode().tag(sync=True) for _ in range(7))
 
     def __init__(self,
-                 holder,  # has `heard(asked)` for questions, `still()`, the picture as SVG text, and `words()`
+                 holder,  # has `heard(asked)`, `still()`, the picture as SVG text, and `words()`
                  **about,  # what seldom changes; `kind` is 'live', 'curve' or 'runs'
                 ):
         self.holder, self.n, self.uid, self._twin = holder, 0, f'lrx-{uuid.uuid4().hex[:8]}', None
@@ -71,13 +71,13 @@ class Front(anywidget.AnyWidget):
         self._twin = display(self.twin(), raw=True, display_id=self.uid)
         bundle = self._repr_mimebundle_()
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
-        display({**bundle, 'text/plain': ''}, raw=True)      # an untrusted page shows the plain text: nothing stale
+        display({**bundle, 'text/plain': ''}, raw=True)      # an untrusted page shows the plain text
 
 # %% ../../nbs/show/03_front.ipynb #13d19b8c
 HIDDEN = ('<style>.jp-OutputArea-child:has(.{uid})+.jp-OutputArea-child:not(:has(.lrx)){{display:none}}'
           '.jp-OutputArea-child:has(.{uid}):has(+.jp-OutputArea-child .lrx){{display:none}}</style>')
 
-
+# %% ../../nbs/show/03_front.ipynb #de72e92a
 def still_html(uid:str,  # names the display
                svg:str,  # the picture; empty where there is none yet
                words:str,  # the answer in a line

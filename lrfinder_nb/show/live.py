@@ -37,7 +37,7 @@ def so_far(rows,  # (rate, loss) of each step so far
 PAUSE = .2  # least seconds between two drawings
 SHARE = .005  # most of the time that drawing may take
 
-
+# %% ../../nbs/show/07_live.ipynb #b4f1c2df
 class Clock:
     "Says when to draw, and how long the rest will take"
     def __init__(self): self.begun, self.next, self.drawings = time.perf_counter(), 0., 0
@@ -61,7 +61,7 @@ class Clock:
 # %% ../../nbs/show/07_live.ipynb #94babaf2
 HINT = "the notebook's own stop button (■) ends it and keeps what there is"
 
-
+# %% ../../nbs/show/07_live.ipynb #9f916c5c
 def standing(view, done:int, total:int, **more) -> dict:
     "What the page is told of a `view` on its way: bar, time left, and Stop or a hint"
     running = bool(done) and not view.ended
@@ -226,7 +226,7 @@ class LiveTraining:
     def _ipython_display_(self, **kwargs): self.front.show()
     def _display_(self): return self.front
 
-
+# %% ../../nbs/show/07_live.ipynb #43d45665
 def last_row(history) -> str:
     "The numbers of the last epoch in words"
     row = history.epochs[-1] if history.epochs else {}

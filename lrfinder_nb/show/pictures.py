@@ -33,7 +33,7 @@ def frame_of(analyses,  # `Analysis` of one or several curves
     log = all(c.step_mode == 'exp' for c in curves)
     return Frame((float(first), float(last)), (float(min(lows)), float(max(highs))), log, width=width)
 
-
+# %% ../../nbs/show/02_pictures.ipynb #f2879558
 def coarse_reading(curve:LossCurve  # a curve, which may carry a quick pass
                   ) -> Analysis|None:
     "What all points of its quick pass say; None where it has none"
@@ -45,13 +45,14 @@ def raw_layer(frame:Frame, curve:LossCurve) -> str:
     seen = np.abs(curve.losses) < HUGE
     return dots('raw', frame.x(curve.lrs[seen]), frame.y(curve.losses[seen]))
 
-
+# %% ../../nbs/show/02_pictures.ipynb #1fc14e18
 def coarse_layer(frame:Frame, curve:LossCurve|None) -> str:
     "The quick pass as faint dots on a thin line; nothing where there is none"
     if not curve: return ''
     seen = np.abs(curve.losses) < HUGE
     x, y = frame.x(curve.lrs[seen]), frame.y(curve.losses[seen])
-    return path('coarse', path_data(x, y), GREY, 8, ' stroke-opacity=".45"') + dots('coarse-raw', x, y, 26, .45)
+    line = path('coarse', path_data(x, y), GREY, 8, ' stroke-opacity=".45"')
+    return line + dots('coarse-raw', x, y, 26, .45)
 
 # %% ../../nbs/show/02_pictures.ipynb #2ff34e23
 def trend_layer(frame:Frame, analysis:Analysis, colour=BLUE, width=22, more='') -> str:
@@ -62,7 +63,7 @@ def trend_layer(frame:Frame, analysis:Analysis, colour=BLUE, width=22, more='') 
     unread = line(slice(0, first + 1)) + line(slice(last - 1, max(last, cut)))
     return path('unread', unread, GREY, 10) + path('trend', line(slice(first, last)), colour, width, more)
 
-
+# %% ../../nbs/show/02_pictures.ipynb #2b4363e4
 def unread_layer(frame:Frame, analysis:Analysis) -> str:
     "Grey over the skipped and the cut parts, and a dotted line at the cut"
     lrs, kept = analysis.curve.lrs, analysis.trend.lrs[analysis.kept]
@@ -72,7 +73,7 @@ def unread_layer(frame:Frame, analysis:Analysis) -> str:
     d = f'M{frame.x(lrs[analysis.cut]):.0f} {10*TOP}V{10*frame.floor}'
     return out + path('cut', d, GREY, 12, ' stroke-dasharray="20 30"')
 
-
+# %% ../../nbs/show/02_pictures.ipynb #9ab4f27c
 def _rect(frame, ends, colour, opacity, name):
     "A rectangle from one rate to another, as tall as the frame"
     left, right = frame.x(np.array(ends))
@@ -85,12 +86,12 @@ def _upright(frame, lr):
     "Where a line at `lr` stands: at the edge where the rate lies beyond"
     return min(max(float(frame.x(lr)), 10*LEFT + 9), 10*frame.right - 9)
 
-
+# %% ../../nbs/show/02_pictures.ipynb #dc91059c
 def band_layer(frame:Frame, interval, colour=ORANGE) -> str:
     "A band over an interval of rates; nothing where there is none"
     return _rect(frame, interval, colour, .2, 'interval') if interval else ''
 
-
+# %% ../../nbs/show/02_pictures.ipynb #95d54b12
 def rate_layer(frame:Frame, lr, loss=None, colour=ORANGE) -> str:
     "A dashed line at `lr`, and a dot at the loss where one is given"
     x = _upright(frame, lr)
@@ -98,10 +99,11 @@ def rate_layer(frame:Frame, lr, loss=None, colour=ORANGE) -> str:
     if loss is None: return line
     return f'{line}<circle cx="{x:.0f}" cy="{frame.y(loss):.0f}" r="42" fill="{colour}" stroke="none"/>'
 
-
+# %% ../../nbs/show/02_pictures.ipynb #a19076ca
 def hand_layer(frame:Frame, lr) -> str:
     "A solid line at a rate chosen by hand; nothing where there is none"
-    return '' if lr is None else path('hand', f'M{_upright(frame, lr):.0f} {10*TOP}V{10*frame.floor}', AMBER, 22)
+    if lr is None: return ''
+    return path('hand', f'M{_upright(frame, lr):.0f} {10*TOP}V{10*frame.floor}', AMBER, 22)
 
 # %% ../../nbs/show/02_pictures.ipynb #95160608
 def limit_scale(analysis:Analysis  # what was read from one curve
@@ -114,14 +116,14 @@ def limit_scale(analysis:Analysis  # what was read from one curve
     best = float(medians.min())
     return best, float(divergence_limit(best, float(medians[0]), noise, 2.)) - best or 1e-12
 
-
+# %% ../../nbs/show/02_pictures.ipynb #e238975a
 def limit_layer(frame:Frame, limit:float) -> str:
     "A thin dashed line at the loss that counts as diverged, where that is in sight"
     if not frame.losses[0] < limit < frame.losses[1]: return ''
     d = f'M{10*LEFT} {frame.y(limit):.0f}H{10*frame.right}'
     return path('limit', d, GREY, 10, ' stroke-dasharray="60 40"')
 
-
+# %% ../../nbs/show/02_pictures.ipynb #aa87e359
 def limit_of(analysis:Analysis  # what was read from one curve
             ) -> float:
     "The loss above which the curve counts as diverged"
@@ -135,7 +137,7 @@ def loss_at(analysis:Analysis,  # what was read from one curve
     "The loss on the trend at a rate"
     return float(np.interp(math.log(lr), np.log(analysis.trend.lrs), analysis.trend.values))
 
-
+# %% ../../nbs/show/02_pictures.ipynb #c216b98c
 def curve_legend(curve:LossCurve, *more) -> list:
     "What the lines of one curve mean"
     quick = [('quick pass', 'thin', GREY)] if curve.coarse else []
@@ -144,7 +146,7 @@ def curve_legend(curve:LossCurve, *more) -> list:
 
 SUGGESTED = ('suggestion', 'dash', ORANGE), ('its interval', 'band', ORANGE), ('diverged above', 'dash', GREY)
 
-
+# %% ../../nbs/show/02_pictures.ipynb #851902eb
 def curve_svg(analysis:Analysis,  # what was read from one curve
               frame:Frame|None=None,  # where things go; None for the frame of this curve
               interval:tuple|None=None,  # (low, high) of the suggested rate, to draw as a band
@@ -166,7 +168,7 @@ def rate_tick(frame:Frame, lr, colour) -> str:
     "A short line at the foot of the frame"
     return path('run', f'M{frame.x(lr):.0f} {10*frame.floor}v-140', colour, 26)
 
-
+# %% ../../nbs/show/02_pictures.ipynb #06e271e7
 def run_layers(frame:Frame, runs, colours) -> str:
     "Trend and rate of each run; the class and the title of a trend say which run it is"
     out = ''
@@ -175,13 +177,13 @@ def run_layers(frame:Frame, runs, colours) -> str:
         if not analysis.problem: out += rate_tick(frame, analysis.found.lr, colours[i])
     return out
 
-
+# %% ../../nbs/show/02_pictures.ipynb #2822a020
 def runs_legend(runs, colours) -> list:
     "What the lines of several runs mean; of many runs, one stands for all"
     named = [(name, 'line', colour) for name, colour in zip(runs.names, colours)]
     return [*(named if len(named) <= 7 else [('a run each', 'line', BLUE)]), ('recommended', 'dash', ORANGE)]
 
-
+# %% ../../nbs/show/02_pictures.ipynb #83db67ab
 def runs_svg(runs,  # a `Consensus`
              frame:Frame|None=None,  # where things go; None for the frame of these runs
              interval:tuple|None=None,  # (low, high) of the recommended rate, to draw as a band
@@ -201,10 +203,11 @@ def live_svg(analysis,  # what was read from the points so far
              limit:float,  # the loss above which the sweep stops
              **kw,  # `label`, `uid` and `ink` of `picture`
             ) -> str:
-    "A sweep as it happens: raw losses and trend so far, the smallest loss, and the limit of divergence as a line"
+    "A sweep as it happens: raw losses and trend so far, the smallest loss, and the limit of divergence"
     curve = analysis.curve
     inside = coarse_layer(frame, curve.coarse) + raw_layer(frame, curve) + trend_layer(frame, analysis)
-    inside += f'<circle class="best" cx="{frame.x(best[0]):.0f}" cy="{frame.y(best[1]):.0f}" r="42" fill="{ORANGE}"/>'
+    at = f'cx="{frame.x(best[0]):.0f}" cy="{frame.y(best[1]):.0f}"'
+    inside += f'<circle class="best" {at} r="42" fill="{ORANGE}"/>'
     line = limit_layer(frame, limit)
     if line: words = text(frame.right - 4, frame.y(limit)/10 - 5, f'stops above {limit:.3g}', 'end', 11, AMBER)
     legend = [e for e in curve_legend(curve, ('smallest so far', 'dot', ORANGE)) if e[0] != 'not read']
@@ -221,7 +224,7 @@ def training_window(losses,  # finite losses so far, shape (n,), n from 1
     high = most if most - low <= 3*(usual - low) or len(losses) < 20 else usual
     return min(low, 0. if low > 0 else low), high + .05*(high - low or 1)
 
-
+# %% ../../nbs/show/02_pictures.ipynb #12693f2c
 def _training_layers(frame, steps, losses, lrs, total, valid):
     "Dots, running mean, validations and rate of a training"
     rate = lrs/lrs.max()*.9 if lrs.max() > 0 else lrs
@@ -234,7 +237,7 @@ def _training_layers(frame, steps, losses, lrs, total, valid):
     places = [(frame.x(step), frame.y(loss)) for step, loss in valid]
     return out + ''.join(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="36" fill="{ORANGE}"/>' for x, y in places)
 
-# %% ../../nbs/show/02_pictures.ipynb #12693f2c
+# %% ../../nbs/show/02_pictures.ipynb #1632cec8
 def training_svg(losses,  # raw loss of each step so far, shape (n,), n from 1
                  lrs,  # rate of each step so far, shape (n,)
                  total:int,  # steps in all
@@ -242,7 +245,7 @@ def training_svg(losses,  # raw loss of each step so far, shape (n,), n from 1
                  width:int=WIDTH,  # of the picture, in pixels
                  **kw,  # `label`, `uid` and `ink` of `picture`
                 ) -> str:
-    "A training as it happens: losses, their running mean, validations, and the rate as a thin line"
+    "A training as it happens: losses, their running mean, validations, and the rate"
     y = np.asarray(losses, dtype=np.float64)
     seen, ends = np.abs(y) < HUGE, (1., max(total, 2.))
     valid = [(step, loss) for step, loss in valid if abs(loss) < HUGE]

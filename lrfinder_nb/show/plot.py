@@ -21,7 +21,7 @@ BLUE, ORANGE, GREY = '#4c8ed9', '#e8833a', '#8c8c8c'  # trend, suggestion, what 
 COLOURS = (BLUE, '#3fa36c', '#c565b5', '#c2a02c', '#d9534f', '#5fb7c9', GREY)  # of several curves
 INK = '#767676'  # for text that must read on white and on black
 
-
+# %% ../../nbs/show/00_plot.ipynb #d885b90c
 def colours_for(n:int  # curves
                ) -> tuple:
     "A colour for each of `n` curves; they begin again where there are more than seven"
@@ -35,7 +35,7 @@ def _clear(ax):
     ax.tick_params(which='both', colors=INK)
     for axis in ax.xaxis, ax.yaxis: axis.label.set_color(INK)
 
-
+# %% ../../nbs/show/00_plot.ipynb #0fe6e2da
 def _axes(ax):
     "`ax`, or a new one on a figure of its own that pyplot shows in a notebook"
     if ax is not None: return ax
@@ -54,7 +54,7 @@ def loss_window(analysis  # an `Analysis`
     most = float(np.quantile(losses[:max(1, analysis.cut - 5)], .98))
     return _padded(float(losses.min()), max(start_level(losses), most), .08, .16)
 
-
+# %% ../../nbs/show/00_plot.ipynb #97a9d6b4
 def trend_window(analysis  # an `Analysis`
                 ) -> tuple:
     "(lowest, highest) loss worth seeing where only the trend is drawn"
@@ -62,7 +62,7 @@ def trend_window(analysis  # an `Analysis`
     values = analysis.trend.values[:analysis.cut]
     return _padded(float(values.min()), float(values.max()), .06, .06)
 
-
+# %% ../../nbs/show/00_plot.ipynb #5901b680
 def _padded(low, high, below, above):
     "`low` and `high` with room, as shares of their distance"
     room = max(high - low, 1e-5*max(abs(low), abs(high))) or 1.
@@ -75,14 +75,15 @@ def _draw_raw(ax, curve, size=4, alpha=.6):
     style = dict(color=GREY, alpha=alpha, markersize=size, zorder=1)
     ax.plot(curve.lrs[seen], curve.losses[seen], '.', label='raw loss', **style)
 
-
+# %% ../../nbs/show/00_plot.ipynb #3f61e111
 def _draw_trend(ax, analysis, colour, label):
     "The trend, the parts that were not read in grey"
     trend, read = analysis.trend, analysis.trend[analysis.kept]
-    ax.plot(trend.lrs[:analysis.cut], trend.values[:analysis.cut], '-', color=GREY, alpha=.6, linewidth=1, zorder=2)
+    seen = trend[:analysis.cut]
+    ax.plot(seen.lrs, seen.values, '-', color=GREY, alpha=.6, linewidth=1, zorder=2)
     ax.plot(read.lrs, read.values, '-', color=colour, linewidth=2, label=label, zorder=3)
 
-
+# %% ../../nbs/show/00_plot.ipynb #97362a09
 def _draw_coarse(ax, curve):
     "The quick pass that found the range: faint dots and a thin line"
     seen = np.abs(curve.losses) < HUGE
@@ -103,7 +104,7 @@ def _draw_rate(ax, lr, colour, interval=None, label='suggestion'):
     if interval: ax.axvspan(*interval, color=colour, alpha=.18, linewidth=0, zorder=0)
     ax.axvline(lr, color=colour, linestyle='--', linewidth=1.5, zorder=4, label=label)
 
-
+# %% ../../nbs/show/00_plot.ipynb #d85db58a
 def _draw_dot(ax, suggestion, colour):
     "A dot on the trend at the suggested rate"
     trend = suggestion.trend
@@ -117,7 +118,7 @@ def _two_and_five(x, _):
     lead = round(x/10**power)
     return fr'${lead}\times10^{{{power}}}$' if lead in (2, 5) else ''
 
-
+# %% ../../nbs/show/00_plot.ipynb #4dcc6ee5
 def _scale(ax, curves):
     "Limits and scale of the rates"
     ends = np.concatenate([c.lrs[[0, -1]] for c in curves])
@@ -127,7 +128,7 @@ def _scale(ax, curves):
     ax.set_xscale('log')
     ax.xaxis.set_minor_formatter(_two_and_five if high < 30*low else lambda x, _: '')
 
-# %% ../../nbs/show/00_plot.ipynb #4dcc6ee5
+# %% ../../nbs/show/00_plot.ipynb #b4dd5052
 def _dress(ax, curves, windows, title=''):
     "Scale, limits, labels, the answer in words and the legend"
     _scale(ax, curves)
@@ -139,13 +140,13 @@ def _dress(ax, curves, windows, title=''):
     ax.set_title(title, loc='left', fontsize='medium', wrap=True, color=ax.xaxis.label.get_color())
     _legend(ax)
 
-
+# %% ../../nbs/show/00_plot.ipynb #516f2d51
 def _legend(ax, **kw):
     "A small legend in the ink of the labels"
     ink = ax.xaxis.label.get_color()
     ax.legend(fontsize='small', facecolor='none', edgecolor='none', labelcolor=ink, **kw)
 
-
+# %% ../../nbs/show/00_plot.ipynb #1a50af28
 def _words(analysis):
     "The answer in a line"
     if analysis.problem: return f'no suggestion: {analysis.problem}'
@@ -191,9 +192,8 @@ def plot_runs(runs,  # a `Consensus`
     "Draw all runs, their median and band, each suggestion and the recommended rate; returns the `Axes`"
     ax = _axes(ax)
     for i, analysis in enumerate(runs.runs):
-        values = analysis.trend.values[:analysis.cut]
-        ax.plot(analysis.trend.lrs[:analysis.cut], values, '-', color=GREY, alpha=.5, linewidth=1, zorder=2,
-                label=None if i else 'a run')
+        seen, label = analysis.trend[:analysis.cut], None if i else 'a run'
+        ax.plot(seen.lrs, seen.values, '-', color=GREY, alpha=.5, linewidth=1, zorder=2, label=label)
     _draw_ticks(ax, runs)
     with suppress(ValueError): _draw_middle(ax, runs)
     if not runs.problem: _draw_rate(ax, runs.lr, ORANGE, runs.interval, 'recommended')
@@ -201,14 +201,14 @@ def plot_runs(runs,  # a `Consensus`
     _dress(ax, [a.curve for a in runs.runs], map(trend_window, runs.runs), title)
     return ax
 
-
+# %% ../../nbs/show/00_plot.ipynb #4af0f10b
 def _draw_ticks(ax, runs):
     "A tick at the foot for the suggestion of each run"
     lrs = [a.found.lr for a in runs.runs if not a.problem]
     style = dict(color=GREY if runs.problem else ORANGE, markersize=14, markeredgewidth=2, zorder=5)
     ax.plot(lrs, [.02]*len(lrs), '|', transform=ax.get_xaxis_transform(), label='rate of a run', **style)
 
-# %% ../../nbs/show/00_plot.ipynb #4af0f10b
+# %% ../../nbs/show/00_plot.ipynb #dec3899e
 def plot_variants(variants:dict,  # names and a `Consensus` of each
                   ax=None,  # matplotlib `Axes` to draw on; None for a new one
                  ):
@@ -221,7 +221,7 @@ def plot_variants(variants:dict,  # names and a `Consensus` of each
     _dress(ax, [a.curve for a in everything], map(trend_window, everything))
     return ax
 
-
+# %% ../../nbs/show/00_plot.ipynb #8f9f2787
 def _draw_middle(ax, runs, colour=BLUE, label='median'):
     "The trend of the pooled curve, and a band over the middle 80 % of the trends"
     pooled, n = runs.pooled, runs.pooled.cut
@@ -232,7 +232,8 @@ def _draw_middle(ax, runs, colour=BLUE, label='median'):
     seen = ~np.isnan(table).all(0)
     low, high = np.nanquantile(table[:, seen], [.1, .9], axis=0)
     ax.fill_between(pooled.trend.lrs[:n][seen], low, high, color=colour, alpha=.2, linewidth=0, zorder=1)
-    ax.plot(pooled.trend.lrs[:n], pooled.trend.values[:n], '-', color=colour, linewidth=2, label=label, zorder=3)
+    line = pooled.trend[:n]
+    ax.plot(line.lrs, line.values, '-', color=colour, linewidth=2, label=label, zorder=3)
 
 # %% ../../nbs/show/00_plot.ipynb #f0b05649
 def running_mean(losses,  # losses, shape (n,), n from 1
@@ -242,14 +243,14 @@ def running_mean(losses,  # losses, shape (n,), n from 1
     beta = 1 - 1/max(2, (total or len(losses))/50)
     return ema(np.nan_to_num(losses, posinf=0, neginf=0), beta)
 
-
+# %% ../../nbs/show/00_plot.ipynb #1f85dbc8
 def _validations(history):
     "(steps, losses) of the validations"
     each = len(history.losses)/max(1, len(history.epochs))
     rows = [((i + 1)*each, row['valid_loss']) for i, row in enumerate(history.epochs) if 'valid_loss' in row]
     return tuple(zip(*rows))
 
-# %% ../../nbs/show/00_plot.ipynb #1f85dbc8
+# %% ../../nbs/show/00_plot.ipynb #d77f58d4
 def plot_history(history,  # a `History`
                  ax=None,  # matplotlib `Axes` to draw on; None for a new one
                 ):
@@ -268,7 +269,7 @@ def plot_history(history,  # a `History`
     _legend(ax, handles=[*ax.lines, rate])
     return ax
 
-
+# %% ../../nbs/show/00_plot.ipynb #56e3e32c
 def _ink(part, colour):
     "Colour an axis with its label and ticks, or a line of the frame"
     if not hasattr(part, 'label'): return part.set_color(colour)

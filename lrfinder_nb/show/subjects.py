@@ -31,7 +31,7 @@ def beyond_record(curve:LossCurve, diverge_threshold:float) -> str:
     return (f"the sweep itself stopped at diverge_threshold {curve.diverge_threshold:g}: "
             "above that nothing more was recorded")
 
-
+# %% ../../nbs/show/05_subjects.ipynb #d7c314af
 def compared(hand:float,  # a rate chosen by hand
              found,  # the suggestion, with `lr`; None where there is none
              interval:tuple|None=None,  # (low, high) of the suggestion
@@ -45,12 +45,12 @@ def compared(hand:float,  # a rate chosen by hand
     where = '' if not interval else ', inside its interval' if inside else ', outside its interval'
     return f'you chose {hand:.2e}: {far} the suggestion ({found.lr:.2e}){where}'
 
-
+# %% ../../nbs/show/05_subjects.ipynb #f780d711
 def span_words(interval) -> str:
     "An interval of rates in words"
     return '({:.1e} to {:.1e})'.format(*interval) if interval else ''
 
-
+# %% ../../nbs/show/05_subjects.ipynb #89e76b92
 def rate_words(lr, found=None) -> str:
     "A rate in large type; one that rests on the last point seen says so"
     if lr is None: return 'no suggestion'
@@ -65,7 +65,7 @@ def read(curve:LossCurve, **settings):
         why = f"the rule {settings['rule']} failed here ({type(e).__name__}: {e!s:.200}); choose another"
         return replace(analysis, rule=settings['rule'], found=NoSuggestion(why, 'rule failed'))
 
-
+# %% ../../nbs/show/05_subjects.ipynb #074dbf62
 def rule_row(analysis, name:str) -> dict:
     "What one rule reads: rate, interval and reason as texts; empty where it reads nothing"
     try:
@@ -75,12 +75,12 @@ def rule_row(analysis, name:str) -> dict:
         return dict(interval=f'{low:.1e} to {high:.1e}', why=reading.why.format(lr=f'{reading.lr_at(kept.lrs):.1e}'))
     except Exception: return {}
 
-
+# %% ../../nbs/show/05_subjects.ipynb #f03afe00
 def rates_row(rates:dict) -> dict:
     "Rates of the rules as numbers and texts"
     return {name: dict(lr=lr, rate=f'{lr:.2e}') for name, lr in rates.items()}
 
-# %% ../../nbs/show/05_subjects.ipynb #074dbf62
+# %% ../../nbs/show/05_subjects.ipynb #8d05c827
 class One:
     "A single curve to explore"
     kind = 'curve'
@@ -98,7 +98,8 @@ class One:
         "What the crosshair shows: rates and losses of each step, with the digits that are shown"
         curve = self.curves[0]
         short = lambda x: float(f'{x:.5g}') if math.isfinite(x) else None
-        return dict(points=dict(lrs=[short(x) for x in curve.lrs], losses=[short(x) for x in curve.losses]))
+        columns = dict(lrs=curve.lrs, losses=curve.losses)
+        return dict(points={name: [short(x) for x in column] for name, column in columns.items()})
 
     def reading(self, analysis, frame):
         "Where the lines lie that a hand can drag"
@@ -153,7 +154,8 @@ class Several:
     def layers(self, runs, frame, hand):
         "The layers of the picture"
         lines = hand_layer(frame, hand) + (rate_layer(frame, runs.lr) if not runs.problem else '')
-        return dict(unread='', raw='', trend=run_layers(frame, runs, self._drawn(runs)), rate=lines, names='')
+        trends = run_layers(frame, runs, self._drawn(runs))
+        return dict(unread='', raw='', trend=trends, rate=lines, names='')
 
 # %% ../../nbs/show/05_subjects.ipynb #78b0af9b
 def as_csv(curves:dict  # names and curves

@@ -42,7 +42,7 @@ class Frame:
         return 10*(LEFT + (self.right - LEFT)*_share(lrs, self.lrs, self.log))
 
     def y(self, losses):
-        "Tenths of a pixel from the top, of one loss or many; far outside is brought to the neighbourhood"
+        "Tenths of a pixel from the top, of one loss or many; far outside is brought near"
         share = _share(losses, self.losses, self.log_loss)
         return 10*(TOP + (self.floor - TOP)*(1 - np.clip(share, -9, 9)))
 
@@ -51,7 +51,7 @@ class Frame:
         edges = dict(left=LEFT, right=self.right, top=TOP, bottom=self.floor, width=self.width)
         return dict(lrs=list(self.lrs), losses=list(self.losses), log=self.log, logLoss=self.log_loss, **edges)
 
-
+# %% ../../nbs/show/01_svg.ipynb #a6a5f0ba
 def _share(values, ends, log):
     "Where `values` lie between `ends`, as shares of their distance"
     values, low, high = np.asarray(values, dtype=np.float64), *ends
@@ -68,10 +68,10 @@ def decimate(x,  # increasing positions in tenths of a pixel, shape (n,)
     keep = np.column_stack((np.ones(len(low), bool), high > low)).ravel()
     return np.repeat(x[starts], 2)[keep], np.column_stack((low, high)).ravel()[keep]
 
-
+# %% ../../nbs/show/01_svg.ipynb #eebf22c1
 def path_data(x,  # positions, shape (n,), increasing
               y,  # the same, downwards
-              step:str='l%d %d',  # between two points, a format of two relative numbers: 'l%d %d' for a line
+              step:str='l%d %d',  # a format of two relative numbers: 'l%d %d' for a line
               thin:bool=True,  # keep two points in each column
              ) -> str:
     "The `d` of an SVG path through the points"
@@ -92,7 +92,7 @@ def path(name:str,  # its class, by which the page finds it
     "A stroked path, in tenths of a pixel"
     return f'<path class="{name}" d="{d}" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"{more}/>'
 
-
+# %% ../../nbs/show/01_svg.ipynb #9e7a7711
 def dots(name:str,  # its class
          x, y,  # positions, shape (n,)
          width:int=32,  # of a dot, in tenths of a pixel
@@ -102,7 +102,7 @@ def dots(name:str,  # its class
     d = path_data(x, y, 'm%d %dh0')
     return path(name, d, GREY, width, f' stroke-opacity="{opacity}" stroke-linecap="round"')
 
-
+# %% ../../nbs/show/01_svg.ipynb #060cce64
 def text(x, y, said, anchor='middle', size=12, fill='currentColor', more='') -> str:
     "Words at a place in pixels"
     place = f'x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" font-size="{size}"'
@@ -110,7 +110,7 @@ def text(x, y, said, anchor='middle', size=12, fill='currentColor', more='') -> 
 
 # %% ../../nbs/show/01_svg.ipynb #0e4d7edf
 def round_ticks(low:float, high:float, most:int=6) -> list:
-    "Round numbers between `low` and `high`, at most `most` of them: multiples of 1, 2 or 5 times a power of ten"
+    "At most `most` round numbers between `low` and `high`: 1, 2 or 5 times a power of ten, and multiples"
     raw = (high - low)/most
     size = 10.**math.floor(math.log10(raw))
     step = next(s*size for s in (1, 2, 5, 10) if s*size >= raw*(1 - 1e-9))
@@ -118,9 +118,9 @@ def round_ticks(low:float, high:float, most:int=6) -> list:
     digits = 12 - math.floor(math.log10(step))
     return [round(i*step, digits) for i in range(first, last + 1)]
 
-
+# %% ../../nbs/show/01_svg.ipynb #1a4ddf1f
 def log_ticks(low:float, high:float, most:int=12) -> list:
-    "Powers of ten between `low` and `high`; where they are fewer than two, round numbers or evenly spaced ones"
+    "Powers of ten between `low` and `high`; where they are fewer than two, round numbers"
     powers = range(math.ceil(math.log10(low) - 1e-6), math.floor(math.log10(high) + 1e-6) + 1)
     if len(powers) > 1: return [10.**p for p in powers[::math.ceil(len(powers)/most)]]
     return [v for p in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -137,7 +137,7 @@ def _rate_ticks(frame):
     if powers: return [(v, f'1e{round(math.log10(v))}') for v in ticks]
     return [(v, f'{v:.2g}') for v in ticks[::math.ceil(len(ticks)/most)]]
 
-
+# %% ../../nbs/show/01_svg.ipynb #1759351a
 def _loss_ticks(frame):
     "(losses and their labels, the word beside the axis)"
     if frame.log_loss: return [(v, f'{v:.3g}') for v in log_ticks(*frame.losses, 6)], 'loss'
@@ -147,7 +147,7 @@ def _loss_ticks(frame):
     word = f'loss {"−" if base > 0 else "+"} {abs(base):.9g}' if near else 'loss'
     return [(v, _short(v - base)) for v in losses], word
 
-
+# %% ../../nbs/show/01_svg.ipynb #2ac97671
 def _short(x):
     "A number in as few characters as it takes"
     plain = f'{x:.5g}'.replace('e-0', 'e-').replace('e+0', 'e+')
@@ -184,12 +184,12 @@ def _pushed(centres, halves, low, high):
         edge = out[i] - halves[i]
     return out
 
-
+# %% ../../nbs/show/01_svg.ipynb #27ad6d02
 def apart(centres,  # wanted positions, increasing
           halves,  # half of the room that each needs
           low:float, high:float,  # between which they must lie
          ) -> list:
-    "Positions near `centres` at which nothing overlaps: halfway between pushing to the right and pushing to the left"
+    "Positions near `centres` at which nothing overlaps, halfway between pushing right and pushing left"
     right = _pushed(centres, halves, low, high)
     left = _pushed([-x for x in centres[::-1]], halves[::-1], -high, -low)[::-1]
     return [(a - b)/2 for a, b in zip(right, left)]
@@ -214,7 +214,7 @@ def names_layer(frame:Frame,  # where things go
         out += ''.join(_name(*each, row, chosen) for each in zip(mine, shown, marks, places))
     return out
 
-
+# %% ../../nbs/show/01_svg.ipynb #14e8aeb3
 def _name(item, shown, mark, place, row, chosen):
     "One name with the line that leads to its tick"
     name, lr = item
@@ -233,9 +233,9 @@ def _sample(kind, colour):
     width, dash = dict(line=(2.2, ''), thin=(1, ''), dash=(1.8, ' stroke-dasharray="6 4"'))[kind]
     return f'<path d="M0-4h18" {line} stroke-width="{width}"{dash}/>'
 
-
+# %% ../../nbs/show/01_svg.ipynb #427c64d9
 def legend_layer(frame:Frame,  # where things go
-                 entries,  # (word, kind, colour) of each; a kind is 'line', 'thin', 'dash', 'dot' or 'band'
+                 entries,  # (word, kind, colour) of each; kinds: 'line', 'thin', 'dash', 'dot', 'band'
                 ) -> tuple:
     "(SVG text below the picture, its height)"
     x, row, out = LEFT - 40, 0, ''

@@ -42,10 +42,12 @@ RUN = """i => {
   window.jupyterapp.commands.execute('notebook:run-cell') }"""
 COMMAND = '([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)'
 WATCH = """box => {
-  const drawn = () => box.querySelector('svg[role=img]')?.outerHTML, seen = box.seen = [], ids = new Map([[drawn(), 0]])
+  const drawn = () => box.querySelector('svg[role=img]')?.outerHTML
+  const seen = box.seen = [], ids = new Map([[drawn(), 0]])
   box.watcher?.disconnect()
   box.watcher = new MutationObserver(() => {
-    const picture = drawn(), band = !!box.querySelector('svg .interval'), rest = box.dataset.rest === 'true'
+    const band = !!box.querySelector('svg .interval'), rest = box.dataset.rest === 'true'
+    const picture = drawn()
     if (!ids.has(picture)) ids.set(picture, ids.size)
     const rate = box.querySelector('.lrx-rate')?.textContent
     const s = {at: performance.now(), rate, band, rest, picture: ids.get(picture)}
@@ -70,12 +72,15 @@ def said(pages):
 
 class Lab:
     "A running server"
-    def __init__(self, url, token, folder, app): self.url, self.token, self.folder, self.app = url, token, folder, app
+    def __init__(self, url, token, folder, app):
+        self.url, self.token, self.folder, self.app = url, token, folder, app
 
     def ask(self, path, method='GET'):
         "What the server answers, parsed"
-        request = Request(f'{self.url}/api/{path}', headers={'Authorization': f'token {self.token}'}, method=method)
-        with build_opener(ProxyHandler({})).open(request, timeout=10) as r: return json.loads(r.read() or 'null')
+        headers = {'Authorization': f'token {self.token}'}
+        request = Request(f'{self.url}/api/{path}', headers=headers, method=method)
+        with build_opener(ProxyHandler({})).open(request, timeout=10) as r:
+            return json.loads(r.read() or 'null')
 
     def write(self, name, *cells):
         "A notebook of code cells"
@@ -162,7 +167,7 @@ class Notebook:
         page.goto(f"{lab.url}/{dict(lab='lab/tree', notebook='notebooks')[lab.app]}/{name}?token={lab.token}&reset")
         page.wait_for_selector('.jp-Notebook .jp-CodeCell')
         page.wait_for_function(READY)       # else 'Run All Cells' asks for a kernel
-        self.twins = page.locator('.jp-OutputArea img[src^="data:image/svg"]')      # they stand in for widgets
+        self.twins = page.locator('.jp-OutputArea img[src^="data:image/svg"]')
 
     def menu(self, *names):
         "Click through a menu; a shortcut may follow a name"

@@ -23,7 +23,8 @@ CONTRAST = """e => {
   let box = e
   while (rgb(getComputedStyle(box).backgroundColor).a === 0) box = box.parentElement
   const back = rgb(getComputedStyle(box).backgroundColor).c, s = getComputedStyle(e)
-  const ink = rgb(e.tagName === 'text' ? s.fill : s.color), front = ink.c.map((v, i) => ink.a*v + (1 - ink.a)*back[i])
+  const ink = rgb(e.tagName === 'text' ? s.fill : s.color)
+  const front = ink.c.map((v, i) => ink.a*v + (1 - ink.a)*back[i])
   const part = v => v <= .04045 ? v/12.92 : ((v + .055)/1.055)**2.4
   const light = c => c.map(v => part(v/255)).reduce((t, v, i) => t + v*[.2126, .7152, .0722][i], 0)
   const [a, b] = [light(front), light(back)].sort((a, b) => b - a)
@@ -99,7 +100,7 @@ def test_keyboard(first, curve, name):
         first.press(name, key)
         want = control['stops'][end] if control.get('stops') else control['min' if key == 'Home' else 'max']
         assert at_rest(first, curve)[name] == (math.inf if want is None else want)
-    assert first.slider(name)[0].evaluate('e => e === document.activeElement')      # the notebook did not take the keys
+    assert first.slider(name)[0].evaluate('e => e === document.activeElement')      # the keys were ours
 
 
 @pytest.mark.parametrize('name', SLIDERS)
@@ -128,7 +129,8 @@ def test_a_number_can_be_typed(first, curve, name, typed, value):
     field.press('Enter')
     field.evaluate('e => e.blur()')
     want = first.ask(f"controls['{name}'].max") if value is None else value
-    first.notebook.until(lambda: first.ask(f"settings['{name}']") == want, lambda: first.ask(f"settings['{name}']"))
+    now = lambda: first.ask(f"settings['{name}']")
+    first.notebook.until(lambda: now() == want, now)
     at_rest(first, curve)
 
 
@@ -208,15 +210,17 @@ def test_hover(first, curve):
 
 
 def test_choose_by_hand(first, curve, shots):
-    "A click chooses a rate, a drag moves it, and the panel says how it compares; a rule brings the suggestion back"
+    "A click chooses a rate, a drag moves it, the panel compares it, and a rule brings the suggestion back"
     first.page.mouse.click(*first.place(1e-3))
-    first.notebook.until(lambda: abs(math.log10((first.ask('lr') or 1)/1e-3)) < .05, lambda: first.ask('lr'))
+    near = lambda rate: abs(math.log10((first.ask('lr') or 1)/rate)) < .05
+    first.notebook.until(lambda: near(1e-3), lambda: first.ask('lr'))
     assert 'chosen by hand' in first.answer()[1] and 'below the suggestion' in first.box.inner_text()
     first.page.screenshot(path=shots/'explorer-by-hand.png')
     first.pull(first.place(1e-3), first.place(1e-1))
-    first.notebook.until(lambda: abs(math.log10(first.ask('by_hand')/1e-1)) < .05, lambda: first.ask('by_hand'))
+    first.notebook.until(lambda: near(1e-1), lambda: first.ask('by_hand'))
     first.button('Use this rate').click()
-    first.notebook.until(lambda: first.ask('chosen') == first.ask('by_hand'), lambda: first.ask('chosen'))
+    used = lambda: first.ask('chosen') == first.ask('by_hand')
+    first.notebook.until(used, lambda: first.ask('chosen'))
     field = first.box.get_by_role('textbox', name='a rate of your own')
     field.fill('2e-3')
     field.press('Enter')
@@ -226,9 +230,10 @@ def test_choose_by_hand(first, curve, shots):
 
 
 def test_drag_on_the_picture(first, curve):
-    "The edges of what is read, the limit of divergence and the width of the smoother follow, and the sliders with them"
+    "The edges of what is read, the limit of divergence and the smoother's width, and the sliders follow"
     first.pull(first.place(curve.lrs[10], None), first.place(curve.lrs[30], None))
-    first.notebook.until(lambda: abs(first.ask("settings['skip_start']") - 30) <= 1, lambda: first.ask('settings'))
+    skipped = lambda: first.ask("settings['skip_start']")
+    first.notebook.until(lambda: abs(skipped() - 30) <= 1, skipped)
     at_rest(first, curve)
     limit = first.ask("front.reading['limit']")
     at = lambda t: first.place(curve.lrs[5], limit['best'] + (t - 1)*limit['scale'])
@@ -280,7 +285,8 @@ def test_copy_and_save(first, curve, tmp_path):
         with page.expect_download() as download: choice.select_option(f'Save {kind}')
         files[kind] = tmp_path/f'curve.{kind.lower()}'
         download.value.save_as(files[kind])
-    assert files['PNG'].read_bytes()[:8] == b'\x89PNG\r\n\x1a\n' and len(files['PNG'].read_bytes()) > 5000
+    png = files['PNG'].read_bytes()
+    assert png[:8] == b'\x89PNG\r\n\x1a\n' and len(png) > 5000
     assert '<path' in files['SVG'].read_text() and 'color="rgb' in files['SVG'].read_text()
     rows = [*csv.DictReader(files['CSV'].open())]
     assert [float(r['loss']) for r in rows] == curve.losses.tolist() and float(rows[3]['lr']) == curve.lrs[3]

@@ -61,7 +61,8 @@ def moves(page, curve, box):
     wait(page, lambda: float(field.input_value()) < before, 'the number follows the key')
     wait(page, lambda: rate.text_content() == says(beta=float(field.input_value())), rate.text_content)
     box.get_by_role('radio', name='steepest', exact=True).check()
-    wait(page, lambda: rate.text_content() == says(beta=float(field.input_value()), rule='steepest'), rate.text_content)
+    steepest = lambda: says(beta=float(field.input_value()), rule='steepest')
+    wait(page, lambda: rate.text_content() == steepest(), rate.text_content)
 
 
 def test_notebook_7(tools, curve, lab, new_page, tmp_path, shots):
@@ -89,7 +90,7 @@ def test_marimo(tools, curve, lab, new_page, tmp_path, shots):
         box = page.locator('.lrx')
         moves(page, curve, box)
         page.screenshot(path=shots/'host-marimo.png')
-        page.errors[:] = [e for e in page.errors if 'lrx' in e or 'front' in e]      # those of the host are not ours
+        page.errors[:] = [e for e in page.errors if 'lrx' in e or 'front' in e]      # not those of the host
 
 
 class Strict(SimpleHTTPRequestHandler):
@@ -121,7 +122,7 @@ def strict(curve, tmp_path, monkeypatch):
 
 
 def test_strict_policy_and_no_kernel(strict, curve, new_page, shots):
-    "A page with recorded frames works under a strict content policy, and offers nothing that needs a kernel"
+    "A page with recorded frames works under a strict policy, and offers nothing that needs a kernel"
     page = new_page()
     page.goto(strict)
     rate = page.locator('.lrx-rate')

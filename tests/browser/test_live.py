@@ -48,7 +48,8 @@ def growing(nb):
     svg = box.locator('svg[role=img]')
     svg.wait_for()
     pictures = set()
-    nb.until(lambda: pictures.add(svg.evaluate('e => e.outerHTML')) or len(pictures) >= 2, 'the picture grows', 20)
+    grown = lambda: pictures.add(svg.evaluate('e => e.outerHTML')) or len(pictures) >= 2
+    nb.until(grown, 'the picture grows', 20)
     step = lambda: re.search(r'step (\d+) of 1500: lr', box.inner_text())
     nb.until(lambda: int((step() or [0, 0])[1]) >= 60, 'enough points to read a rate from', 30)
     assert box.locator('progress').count() == 1
@@ -73,7 +74,7 @@ def test_background(nb, shots):
 
 
 def test_in_the_cell(nb, shots):
-    "The notebook's own stop button ends a sweep without a traceback, the next cells run, and the finder follows"
+    "The notebook's own stop button ends a sweep without a traceback, and the finder follows the sliders"
     explorers = nb.page.locator('.lrx-answer .lrx-rate')
     before = explorers.count()
     nb.run(2, 3, 4, 5)
@@ -98,7 +99,7 @@ def test_in_the_cell(nb, shots):
 
 
 def test_stop_in_the_foreground(nb):
-    "Where the kernel hears the page while a cell runs, there is a button; elsewhere, words that name what works"
+    "Where the kernel hears the page while a cell runs, there is a button; elsewhere, words"
     nb.page.reload()
     nb.page.wait_for_selector('.jp-Notebook .jp-CodeCell')
     nb.lab.write('foreground.ipynb', *FOREGROUND)

@@ -24,7 +24,8 @@ def saved(lab, curve, browser):
     panel.press('beta', 'PageDown', 'PageDown')
     nb.until(lambda: panel.rested() and panel.rate.text_content() != begin, panel.answer)
     rate = panel.rate.text_content()
-    nb.until(lambda: rate in nb.twins.get_attribute('alt'), lambda: f"{rate}, not {nb.twins.get_attribute('alt')}")
+    alt = lambda: nb.twins.get_attribute('alt')
+    nb.until(lambda: rate in alt(), lambda: f'{rate}, not {alt()}')
     assert not nb.twins.is_visible()
     nb.command('docmanager:save')
     nb.until(lambda: rate in path.read_text(), 'the notebook is saved')
@@ -59,7 +60,7 @@ def test_reopened(lab, saved, new_page, shots):
 def test_untrusted(lab, saved, new_page, shots):
     path, rate = saved
     book = nbformat.read(path, 4)
-    book.cells.append(nbformat.v4.new_markdown_cell('from elsewhere'))      # another text than the one that was signed
+    book.cells.append(nbformat.v4.new_markdown_cell('from elsewhere'))      # not what was signed
     nbformat.write(book, lab.folder/'elsewhere.ipynb')
     nb = Notebook(lab, new_page(), 'elsewhere.ipynb')
     assert not nb.page.evaluate('window.jupyterapp.shell.currentWidget.content.widgets[0].model.trusted')
