@@ -45,14 +45,14 @@ def _times(comparison, name):
 def _compared(comparison, name):
     "A variant in a few words"
     runs, times = comparison.variants[name], _times(comparison, name)
-    return f"{name} {'no rate' if runs.problem else f'{runs.lr:.2e}'}{', ' + times if times else ''}"
+    return f"{name} {'no rate' if runs.problem else f'{runs.lr:.1e}'}{', ' + times if times else ''}"
 
 # %% ../../nbs/engine/10_compare.ipynb #eeb629ab
 def _row(comparison, name):
     "A variant as a row of an HTML table"
     runs = comparison.variants[name]
     rate, interval = runs.problem, ''
-    if not runs.problem: rate, interval = f'{runs.lr:.2e}', '{:.1e} to {:.1e}'.format(*runs.interval)
+    if not runs.problem: rate, interval = f'{runs.lr:.1e}', '{:.1e} to {:.1e}'.format(*runs.interval)
     cells = (name, rate, interval, _times(comparison, name))
     return '<tr>' + ''.join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in cells) + '</tr>'
 

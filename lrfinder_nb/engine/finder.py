@@ -74,7 +74,7 @@ def _line(finder):
     if finder._task and finder._task.running: return 'a sweep runs in the background'
     if finder._curve is None: return 'no curve yet'
     s, said = finder._answer(), finder.problem
-    if s: said = f'lr {s.lr:.2e}, {s.interval[0]:.1e} to {s.interval[1]:.1e}, {finder.rung}'
+    if s: said = f'{s}, {finder.rung}'
     return f'{said}, {sparkline(finder.curve.losses)}, {finder.curve.ended} after {len(finder.curve)} steps'
 
 
@@ -83,7 +83,7 @@ def _html(finder):
     if finder._curve is None or finder._task and finder._task.running: return f'<p>{escape(repr(finder))}</p>'
     s, rate, lines = finder._answer(), 'no suggestion', [f'⚠ {symptom}' for symptom in finder.diagnosis]
     if s:
-        rate = f'lr {s.lr:.2e} <small>({s.interval[0]:.1e} to {s.interval[1]:.1e}, {finder.rung})</small>'
+        rate = f'{s} <small>{finder.rung}</small>'
         lines.insert(0, s.why)
     ran_on = ', '.join(f'{k} {v}' for k, v in finder.curve.ran_on.items() if v is not None)
     body = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in [*lines, repr(finder.curve), ran_on])
