@@ -236,8 +236,8 @@ class Site:
         self.write(f'{name}.ipynb', nbformat.writes(out))
 
     def front(self, cells, fill):
-        "The front page: the tool you can try before the section on commands, and the table of contents"
-        at = next((i for i, c in enumerate(cells) if c.source.startswith('## Two commands')), len(cells))
+        "The front page: the tool you can try before the table of pages, and the table of contents"
+        at = next((i for i, c in enumerate(cells) if c.source.startswith('## Which page')), len(cells))
         tool = markdown('## Try it in the page\n\n' + fill('tryit'), 'tryit')
         return cells[:at] + [tool] + cells[at:] + [markdown(self.toc(), 'toc')]
 

@@ -9,7 +9,7 @@ from run_nbs import ROOT
 DIRECTIVE = re.compile(r'^#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$')
 LINK = re.compile(r'(!?\[[^\]]*\])\(([^)\s]+)\)')
 EXPORTS = {'export', 'exports', 'exporti'}
-EXPORTED = re.compile(r'^\d+_')
+EXPORTED = re.compile(r'^\d+[a-z]?_')
 
 
 def settings(root=ROOT):

@@ -36,6 +36,7 @@ def absolute(target):
     if path.suffix == '.ipynb':
         name = page(path.relative_to(ROOT/'nbs'))
         return f"{ini['doc_host']}{ini['doc_baseurl']}/{name}.html" + f'#{anchor}'*bool(anchor)
+    if path.parent == ROOT/'docs/pages': return f"{ini['doc_host']}{ini['doc_baseurl']}/{path.stem}.html"
     kind = 'tree' if path.is_dir() else 'blob'
     return f"{ini['git_url']}/{kind}/{ini['branch']}/{path.relative_to(ROOT).as_posix()}"
 

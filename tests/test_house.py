@@ -37,10 +37,13 @@ def lines(path): return path.read_text(encoding='utf-8').splitlines()
 
 
 def cells(path):
-    "(index, source) of the code cells of the notebook at `path`, shell commands and magics left out"
+    """(index, source) of the code cells of the notebook at `path`
+
+    Shell commands and magics are left out, and so is a semicolon at the very end, which hides the value of a cell.
+    """
     for i, cell in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']):
         kept = [line for line in ''.join(cell['source']).splitlines() if not line.startswith(('!', '%'))]
-        if cell['cell_type'] == 'code': yield i, '\n'.join(kept)
+        if cell['cell_type'] == 'code': yield i, '\n'.join(kept).rstrip().removesuffix(';')
 
 
 NOTEBOOKS = [p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if own(p)]
