@@ -7,12 +7,18 @@ import ast
 import re
 import sys
 
+from entries import public_names
 from run_nbs import ROOT
 
 PACKAGE, PAGE = ROOT/'lrfinder_nb', ROOT/'CONTRIBUTING.md'
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 FOLDERS = ('core', 'show', 'engine', 'train', 'project', 'adapters')
 MARKED = re.compile(r'(<!-- folders: written by docs/layers.py -->\n).*?(<!-- end of folders -->)', re.S)
+
+
+def homes_of(name):
+    "Where a name lives that is imported from the package itself"
+    return tuple(public_names(PACKAGE/'__init__.py').get(name, name).split('.'))
 
 
 def imported(node, parts, inside=False):
@@ -22,7 +28,9 @@ def imported(node, parts, inside=False):
             yield from ((tuple(alias.name.split('.')), inside) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             home = parts[:len(parts) - child.level] if child.level else ()
-            yield (*home, *(child.module.split('.') if child.module else ())), inside
+            path = (*home, *(child.module.split('.') if child.module else ()))
+            if path != (PACKAGE.name,): yield path, inside
+            else: yield from ((path + homes_of(alias.name), inside) for alias in child.names)
         yield from imported(child, parts, inside or isinstance(child, FUNCTIONS))
 
 
