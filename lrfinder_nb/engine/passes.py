@@ -8,13 +8,15 @@ __all__ = ['Task', 'ReadOnce', 'rereadable', 'collect', 'run_pass']
 # %% ../../nbs/engine/06_passes.ipynb #e33210e3
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from torch import nn
 
-from .parallel import shared, wrapped
+from .fingerprint import checked
+from .parallel import shared, stopped, together, wrapped
 from .state import preserved, set_seed
 from .step import TrainStep
 from .sweep import sweep
@@ -34,15 +36,27 @@ class Task:
     valid_dl: object = None  # where the loss is measured instead, if not on the training batches
     accumulation_steps: int = 1  # batches per step
     seed: int|None = None  # seed of each pass; None for the random state as it is
+    on: str = 'auto'  # where the copy of the state stays: 'auto', 'device', 'cpu' or 'disk'
+    check: bool = False  # whether to warn of what a pass has changed and not put back
 
     def train_step(self): return TrainStep(self.model, self.optimizer, self.loss_fn, self.step, self.device, self.amp)
     @property
     def loaders(self): return (self.train_dl,) if self.valid_dl is None else (self.train_dl, self.valid_dl)
     @property
     def touched(self):
-        "Everything that a pass changes and that is put back"
-        own = (self.loss_fn,) if isinstance(self.loss_fn, nn.Module) else ()
-        return self.model, self.optimizer, *own, *self.preserve, *self.loaders
+        "Everything that a pass changes and that is put back; of batches that are read once, what they came from"
+        functions = [f for f in (self.loss_fn, self.step) if f is not None]
+        loaders = [dl.batches if isinstance(dl, ReadOnce) else dl for dl in self.loaders]
+        return self.model, self.optimizer, *functions, *self.preserve, *loaders
+
+    def preserved(self): return preserved(*self.touched, on=self.on)
+
+    def checked(self):
+        "A block that warns of what it has changed in all of that; of nothing unless it was asked to"
+        if not self.check: return nullcontext()
+        named = dict(model=self.model, optimizer=self.optimizer, loss_fn=self.loss_fn, step=self.step,
+                     train_dl=self.train_dl, valid_dl=self.valid_dl)
+        return checked(*named.items(), *self.preserve)
 
 # %% ../../nbs/engine/06_passes.ipynb #9b0f193f
 class ReadOnce:
@@ -78,8 +92,8 @@ def collect(points,  # the generator of a sweep
             rows.append(next(points))
             if view: view.point(*rows[-1])
     except StopIteration as e: return e.value
-    except KeyboardInterrupt:
-        if not rows: raise
+    except BaseException as e:
+        if not stopped(e) or not rows: raise        # in several processes, another may have been stopped
     return 'stopped'
 
 # %% ../../nbs/engine/06_passes.ipynb #0face7cf
@@ -92,7 +106,7 @@ def run_pass(task:Task,  # what is trained
              skip:int=0,  # batches to leave out at the start
             ) -> str:
     "Train one step at each of `lrs`, put everything back, and say how the pass ended"
-    with preserved(*task.touched), torch.inference_mode(False), torch.enable_grad():
+    with task.checked(), task.preserved(), together(), torch.inference_mode(False), torch.enable_grad():
         if task.seed is not None: set_seed(task.seed, *task.loaders)
         if not task.model.training: task.model.train()
         step = task.train_step()

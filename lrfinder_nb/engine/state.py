@@ -97,7 +97,8 @@ def snapshot(thing,  # a module, optimizer, loader, generator, tensor, function,
     back = _image(found, seen)
     if hasattr(thing, 'state_dict') and hasattr(thing, 'load_state_dict'):
         return _in_turn(back, _snapshot_hidden(thing, found))
-    if not getattr(thing, '__dict__', None) and kind_of(thing) not in ('tensor', 'random') and len(found) < 2:
+    bare = kind_of(thing) in ('object', 'leaf') and not getattr(thing, '__dict__', None) and len(found) < 2
+    if bare and not callable(thing):
         raise TypeError(f"cannot preserve {type(thing).__name__}: it has no state; "
                         "pass a module, an optimizer, a generator, or an object with attributes or a state_dict")
     return back
