@@ -28,6 +28,7 @@ from .parallel import join, ranks
 from .passes import Task, rereadable
 from .progress import bar_of, cell_number, view_of
 from .record import coarse_to_fine, record
+from .state import check_preserve
 from .sweep import check_loader, check_valid
 from .verify import Schedule, full_trainings, short_trials, trials_cost
 
@@ -99,9 +100,10 @@ class LRFinder:
                  *, device=None,  # device that the model is expected on; None for wherever it is
                  amp=None,  # autocast: None, True, 'bf16' or 'fp16'
                  step=None,  # step(model, batch) -> loss, for batches that nothing else fits
-                 preserve=(),  # further objects that a step touches: anything with a `state_dict`
+                 preserve=(),  # further objects that a step touches: anything with a state
+                 preserve_on:str='auto',  # where the copy of the state stays: 'device', 'cpu', 'disk'; 'auto' by room
                 ):
-        self._job = Task(model, optimizer, loss_fn, step, device, amp, tuple(preserve))
+        self._job = Task(model, optimizer, loss_fn, step, device, amp, check_preserve(preserve), on=preserve_on)
         self._job.train_step()      # refuses what cannot be trained
         self._seen_in = None
         self._forget()
@@ -119,11 +121,12 @@ class LRFinder:
                    seed:int|None=None,  # seed of this sweep, to have it again; None for the random state as it is
                    progress=True,  # show the sweep; or a view with `point(lr, loss)` and `finish(curve, error)`
                    background:bool=False,  # return at once and sweep in a thread, with a Stop button in a notebook
+                   check:bool=False,  # warn of what the sweep has changed and could not put back, by name
                   ) -> 'LRFinder':
         "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
         lrs = _swept_lrs(start_lr, end_lr, num_iter, step_mode)
-        options = dict(accumulation_steps=accumulation_steps, seed=seed)
+        options = dict(accumulation_steps=accumulation_steps, seed=seed, check=check)
         task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
         hold(self.model)
@@ -181,7 +184,7 @@ class LRFinder:
     def _start(self, run, view, stopping, background):
         "Run in the foreground or in a thread"
         run = partial(self._run, run, view)
-        if background: self._task = Background(run, self.model, stopping)
+        if background: self._task = Background(run, self.model, stopping, self.optimizer)
         else: run()
         return self
 
