@@ -1,4 +1,5 @@
 """The tools of a project as a person at a shell uses them: the right way, and in every wrong way"""
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,16 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from lrfinder_nb import LRFinder, SmallCNN, load_curve, set_seed
+from lrfinder_nb import LRFinder, SmallCNN, load_curve, load_history, set_seed
 from lrfinder_nb.project.commands import main
-from lrfinder_nb.project.config import load_config
+from lrfinder_nb.project.config import load_config, set_value
 from lrfinder_nb.project.evidence import load_found
 from lrfinder_nb.project.splits import load_split, read_list
 
@@ -188,7 +191,7 @@ def test_init_config_measures(home, capsys):
     assert (config.training.devices, config.model.architecture, config.model.weights, config.transforms.size, config.data.mode) == (4, 'resnet18', 'DEFAULT', 64, 'RGB')
 
 
-@pytest.mark.parametrize('name', ['split', 'init-config', 'lr-finder'])
+@pytest.mark.parametrize('name', ['split', 'init-config', 'lr-finder', 'train'])
 def test_help_is_fast(name):
     "In half a second of one core"
     code = f'import resource\nfrom lrfinder_nb.project.commands import main\ntry: main([{name!r}, "--help"])\nexcept SystemExit: pass\nimport sys\nu = resource.getrusage(resource.RUSAGE_SELF)\nprint("torch" in sys.modules, u.ru_utime + u.ru_stime)'
@@ -360,3 +363,144 @@ def test_ctrl_c(home, capsys):
 def test_debug_shows_where(home, capsys):
     start(capsys)
     with pytest.raises(Exception, match='cannot read settings'): main(['lr-finder', '--config', 'nowhere.yaml', '--debug'])
+
+
+# The training
+
+RUN = Path('runs/train/shapes/fold_0')
+SHORT = ['--lr', '0.01', '--num_epochs', '2', '--batch_size', '16', '--device', 'cpu']
+
+
+def test_train_writes(home, capsys):
+    config = start(capsys)
+    said = ok(['train', '--config', str(config), *SHORT], capsys)
+    for words in ('Starting training of simple_cnn on fold 0', 'Epoch 2/2 | train loss', 'SUCCESS  | Best epoch'): assert words in said
+    names = {p.name for p in RUN.iterdir()}
+    assert {'best.safetensors', 'last.safetensors', 'checkpoint_0.pt', 'history.json', 'history.png', 'report.json', 'report.txt', 'confusion.png', 'config.yaml', 'train.log'} <= names
+    assert len(load_history(RUN/'history.json')) == 2 and 'precision' in (RUN/'report.txt').read_text()
+    with safe_open(RUN/'best.safetensors', 'pt') as f: assert json.loads(f.metadata()['classes']) == ['bar', 'box', 'dot']
+    matrix = json.loads((RUN/'report.json').read_text())['confusion']
+    assert np.sum(matrix) == 12 and [sum(r) for r in matrix] == [4, 4, 4]
+    ok(['train', '--config', str(config), *SHORT], capsys)
+    assert len(list((RUN/'earlier').glob('*/best.safetensors'))) == 1      # the first training is kept
+
+
+def test_train_resumes_bit_for_bit(home, capsys):
+    config = start(capsys)
+    line = ['train', '--config', str(config), *SHORT, '--num_epochs', '6']
+    ok([*line, '--output_dir', 'whole'], capsys)
+    p = subprocess.Popen([sys.executable, '-m', 'lrfinder_nb.project.commands', *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for said in p.stdout:
+        if 'Epoch 2/6' in said: break
+    p.send_signal(signal.SIGINT)
+    rest = p.stdout.read()
+    assert p.wait(60) == 1 and 'Traceback' not in rest
+    assert 'go on with the same command and --resume' in rest, rest
+    before = (RUN/'best.safetensors').read_bytes()
+    refused([*line, '--resume', '--lr', '0.02'], 'has the rate 0.01, and 0.02 was asked for', capsys)
+    refused([*line, '--resume', '--batch_size', '8'], 'is of another training', capsys, 1)
+    assert before == (RUN/'best.safetensors').read_bytes()
+    ok([*line, '--resume'], capsys)
+    whole = Path('whole')/RUN.relative_to('runs')
+    for name in ('last', 'best'):
+        one, other = (load_file(d/f'{name}.safetensors') for d in (RUN, whole))
+        assert all(torch.equal(v, other[k]) for k, v in one.items())
+    assert load_history(RUN/'history.json').losses == load_history(whole/'history.json').losses
+
+
+def test_train_auto(home, capsys):
+    config = start(capsys)
+    train = ['train', '--config', str(config), '--lr', 'auto', '--num_epochs', '1', '--device', 'cpu', '--batch_size', '8']
+    refused(train, "there is no suggestion in 'runs/lr_finder/shapes/suggestion.json'; run ml-lr-finder first", capsys)
+    ok(['lr-finder', '--config', str(config), *QUICK], capsys)
+    assert f"highest rate {load_found(FOLDER/'suggestion.json').lr:.2e}" in ok(train, capsys)
+    refused([*train, '--batch_size', '16'], 'was found for something else: batch_size was 8 and is 16', capsys)
+    refused([*train, '--optimizer', 'sgd'], 'was found for something else: optimizer was adamw and is sgd', capsys)
+    refused([*train, '--set', 'transforms.train=[RandomHorizontalFlip]'], 'was found for something else: transforms.train was', capsys)
+    ok('split --raw_data data/shapes/raw --folds 4 --force', capsys)
+    refused(train, 'was found for something else: the lists of images are others', capsys)
+
+
+def test_train_all_folds(home, capsys):
+    config = start(capsys)
+    said = ok(['train', '--config', str(config), *SHORT, '--fold', 'all', '--num_epochs', '1'], capsys)
+    assert 'Accuracy over 5 folds:' in said
+    assert len(json.loads(Path('runs/train/shapes/folds.json').read_text())['folds']) == 5
+    refused(['train', '--config', str(config), *SHORT, '--fold', 'all', '--export', 'm.pt2'], '--export is for one fold', capsys)
+
+
+def test_train_in_stages(home, capsys):
+    config = start(capsys)
+    config.write_text(set_value(config.read_text(), 'stages', [dict(train='head', epochs=1), dict(train='all', epochs=2, lr='auto')]))
+    said = ok(f'train --config {config} --device cpu --batch_size 8', capsys)
+    for words in ('Training head for 1 epochs', 'Sweeping the rate for all', 'Training all for 2 epochs'): assert words in said
+    assert len(load_history(RUN/'history.json')) == 3
+    assert 'Sweeping' not in ok(f'train --config {config} --device cpu --batch_size 8 --resume', capsys)
+    for stages, words in (('[{train: heads}]', "the model has no part 'heads'"), ('[{tran: head}]', 'stages[0] has an unknown key tran; did you mean train'), ('[{lr: fast}]', "stages[0].lr must be a number above 0 or auto, got 'fast'")):
+        refused(['train', '--config', str(config), '--set', f'stages={stages}', '--output_dir', 'other'], words, capsys)
+
+
+@pytest.mark.parametrize('name', ['steplr', 'cosine', 'constant'])
+def test_train_schedules(home, capsys, name):
+    config = start(capsys)
+    ok(['train', '--config', str(config), *SHORT, '--set', f'scheduler.name={name}', '--set', 'scheduler.step_size=1'], capsys)
+    lrs = load_history(RUN/'history.json').lrs
+    assert lrs[0] == .01 and len(lrs) == 6
+    assert {'steplr': np.allclose(lrs[3:], .001), 'constant': set(lrs) == {.01}, 'cosine': np.allclose(lrs[3], .005)}[name]
+
+
+def test_export(home, capsys):
+    config = start(capsys)
+    ok(['train', '--config', str(config), *SHORT, '--export', 'model.pt2'], capsys)
+    said = torch.export.load('model.pt2').module()(torch.zeros(3, 1, 12, 12))
+    model = SmallCNN(1, 3).eval()
+    model.load_state_dict(load_file(RUN/'best.safetensors'))
+    assert torch.allclose(said, model(torch.zeros(3, 1, 12, 12)), atol=1e-5)
+    refused(['train', '--config', str(config), *SHORT, '--export', 'model.tflite'], '--export must end in .onnx or .pt2', capsys)
+
+
+def test_export_onnx(home, capsys):
+    onnx = pytest.importorskip('onnx.reference')
+    pytest.importorskip('onnxscript')
+    config = start(capsys)
+    ok(['train', '--config', str(config), *SHORT, '--export', 'model.onnx'], capsys)
+    session = onnx.ReferenceEvaluator('model.onnx')
+    x = np.random.default_rng(0).normal(size=(3, 1, 12, 12)).astype(np.float32)
+    model = SmallCNN(1, 3).eval()
+    model.load_state_dict(load_file(RUN/'best.safetensors'))
+    assert np.allclose(session.run(None, {session.input_names[0]: x})[0], model(torch.from_numpy(x)).detach().numpy(), atol=1e-4)
+
+
+def test_diverging_training(home, capsys):
+    config = start(capsys)
+    code, said = typed(['train', '--config', str(config), *SHORT, '--lr', '1e30'], capsys)
+    assert code == 1 and 'Traceback' not in said and 'lower max_lr' in said
+
+
+def test_corrupt_images(home, capsys):
+    config = start(capsys)
+    victim = Path('data/shapes/raw')/read_list('data/shapes/splits', 'fold_0_train.txt')[0]
+    victim.write_bytes(victim.read_bytes()[:60])
+    line = ['train', '--config', str(config), *SHORT]
+    for workers in ('0', '2'):
+        code, said = typed([*line, '--num_workers', workers], capsys)
+        assert code == 1 and f"the image '{victim}' cannot be read" in said.splitlines()[-1] and 'Traceback' not in said
+    ok([*line, '--set', 'data.on_corrupt=skip'], capsys)
+    victim.unlink()
+    refused([*line, '--output_dir', 'x'], 'name 1 images that are not in', capsys)
+
+
+def test_two_processes(home, capsys):
+    "Two gloo processes train one model, each with its share, and one of them writes"
+    config = start(capsys)
+    env = dict(os.environ, PYTHONPATH=str(Path(main.__code__.co_filename).parents[2]), OMP_NUM_THREADS='1')
+    line = [sys.executable, '-m', 'lrfinder_nb.project.commands', 'train', '--config', str(config), *SHORT, '--devices', '2']
+    done = subprocess.run(line, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert '2 devices x 16 images = 32 images for one step' in done.stdout and done.stdout.count('Starting training') == 1
+    assert len(load_history(RUN/'history.json').lrs) == 2*2      # 48 images, 24 in each process
+    done = subprocess.run([*line, '--lr', 'auto'], capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr and done.stderr.startswith("ml-train: there is no suggestion in"), done.stderr
+    swept = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m', 'lrfinder_nb.project.commands', 'lr-finder', '--config', str(config), *QUICK]
+    done = subprocess.run(swept, capture_output=True, text=True, env=env)
+    assert done.returncode == 0 and done.stdout.count('Suggested learning rate') == 1, done.stderr

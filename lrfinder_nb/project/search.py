@@ -8,6 +8,7 @@ __all__ = ['Lines', 'sweep_settings', 'plan_in_words', 'sweep_once', 'OutOfMemor
 
 # %% ../../nbs/project/13_search.ipynb #c12fdae7
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,6 +18,7 @@ import torch
 import lrfinder_nb
 from .. import LRFinder, NoSuggestion, RULES, compare, diagnose, mixup, repeat
 from ..core.files import write_file
+from ..engine.parallel import first, join
 from ..engine.progress import Bar
 from .config import UsageError, nearest, to_yaml
 from .evidence import Found, fingerprint, folder_of, save_found
@@ -234,7 +236,9 @@ def find_lr(config:Config,  # the settings
             watched:bool=False,  # show a bar, for somebody at a terminal
            ) -> Found:
     "Sweep, say what was found, and write it down; `NoSuggestion` where there is no rate"
-    with run_folder(folder_of(config), 'lr_finder') as folder:
+    join()
+    folder = folder_of(config)
+    with run_folder(folder, 'lr_finder') if first() else nullcontext():
         sweep_settings(config)      # refuses what cannot be swept
         task = Task(config, 0 if config.fold == 'all' else config.fold, check_stages(config)[0]['train'])
         for line in plan_in_words(config, task): log.info(line)
@@ -242,7 +246,7 @@ def find_lr(config:Config,  # the settings
         runs = config.lr_finder.runs
         curves, found, draw = (_single if runs == 1 else _several)(task, watched, verify)
         if config.lr_finder.use_mixup: with_mixup(task, 3 if runs in (1, 'auto') else runs)
-        _write(folder, task.config, curves, found, draw)
+        if first(): _write(folder, task.config, curves, found, draw)
         if isinstance(found, NoSuggestion): raise found
         for s in found.made['diagnosis']: log.warning(s)
         low, high = found.interval

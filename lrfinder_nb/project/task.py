@@ -113,9 +113,9 @@ class Task:
         model = self.model()
         return model, self.optimizer(model)
 
-    def optimizer(self, model):
+    def optimizer(self, model, train=None):
         "An optimizer of the part of `model` that learns"
-        return OPTIMIZERS[self.config.optimizer.name](train_only(model, self.train), self.config.optimizer)
+        return OPTIMIZERS[self.config.optimizer.name](train_only(model, train or self.train), self.config.optimizer)
 
 # %% ../../nbs/project/11_task.ipynb #c3310c76
 @torch.no_grad()
