@@ -18,7 +18,7 @@ from .curve import LossCurve
 from .diagnose import Symptom
 from .refuse import NoSuggestion
 from .rules import minimum_divisor
-from .suggest import Analysis, analyse, rule_rates
+from .suggest import Analysis, search_space, analyse, rule_rates
 
 # %% ../../nbs/core/10_consensus.ipynb #9de54aea
 # 95 % quantiles of Student's t at 1, 2, ... degrees of freedom
@@ -68,6 +68,11 @@ class Spread:
     def ratio(self) -> float: return max(self.lrs)/min(self.lrs)
     @property
     def interval(self) -> 'tuple|None': return mean_interval(self.lrs) if len(self) > 1 else None
+    def search_space(self,
+                     width:float=4.,  # times below and above the geometric mean that are searched at least, above 1
+                    ) -> tuple:
+        "(low, high) for a search over trainings; every rate that a run gave lies inside"
+        return search_space(self.geometric_mean, (min(self.lrs), max(self.lrs)), width)
     @property
     def word(self) -> str: return self._row[1] if len(self) > 1 else 'unknown'
     @property
