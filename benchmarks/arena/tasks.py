@@ -29,6 +29,7 @@ class Task:
     classes: bool = True    # whether the outcome has an error rate, too
     mixed: float = 0.       # MixUp's alpha
     long: bool = False      # whether the truth is known for four times the horizon, too
+    slow: bool = False      # whether it gets fewer seeds
 
     def make(self, seed, lr=1e-3):
         "(model, optimizer), fresh from `seed`"
@@ -128,7 +129,7 @@ IMAGES = [
          clothes(4000), 64, 5, loss_fn=smoothed, long=True),
     Task('clothes deep tanh', 'momentum', deep_tanh, momentum, clothes(3000), 32, 4),
     Task('clothes efficientnet', 'adamw', nets.efficientnet, partial(optim.AdamW, weight_decay=.01),
-         clothes(256, 300, 28), 16, 4),
+         clothes(256, 300, 28), 16, 4, slow=True),
     Task('clothes efficientnet features', 'sgd', partial(nn.Linear, 1280, 10), sgd, nets.image_features, 32, 6),
 ]
 

@@ -1,0 +1,90 @@
+"""The contestants of the arena that need nothing but this library and torch. A contestant is a function
+
+    @contestant('half of the usual rate')
+    def half(task, seed):
+        return .5*USUAL[task.family], 0
+
+that returns a rate, or None where it has no answer, and how many training steps it took. It gets the model and the optimizer by
+`task.make(seed)` and the loaders by `task.loaders(seed)`, and may use nothing else of the task than its `loss_fn`, `family` and `epochs`.
+"""
+import math
+from contextlib import suppress
+from functools import partial
+
+import torch
+
+from lrfinder_nb import LRFinder, NoSuggestion, set_seed
+
+CONTESTANTS = {}
+STEP_TYPES = dict(sgd='sgd', momentum='sgd', adam='adam', adamw='adam', rmsprop='adam', lion='lion', muon='muon')
+CONSTANTS = {
+    'low constant': dict(sgd=.01, adam=3e-4, lion=3e-5, muon=1e-3),
+    'high constant': dict(sgd=.1, adam=1e-3, lion=1e-4, muon=2e-2),
+}
+
+
+def contestant(name, ours=False):
+    "Register `f(task, seed) -> (rate or None, steps)` under `name`"
+    def register(f):
+        f.ours = ours
+        CONTESTANTS[name] = f
+        return f
+    return register
+
+
+def constant(rates, task, seed):
+    "One rate for each type of optimizer"
+    return rates[STEP_TYPES[task.family]], 0
+
+
+for _name, _rates in CONSTANTS.items():
+    contestant(_name)(partial(constant, _rates))
+
+
+def fresh(task, seed):
+    "(finder, train_dl, valid_dl) of a task"
+    model, optimizer = task.make(seed)
+    train_dl, valid_dl = task.loaders(seed)
+    set_seed(seed, *([] if task.mixed else [train_dl]))
+    return LRFinder(model, optimizer, task.loss_fn), train_dl, valid_dl
+
+
+def answer(finder):
+    "The rate that a finder suggests, or None"
+    with suppress(NoSuggestion):
+        return finder.suggestion.lr
+
+
+def single(num_iter, task, seed):
+    "One sweep from 1e-7 to 10"
+    finder, train_dl, _ = fresh(task, seed)
+    finder.range_test(train_dl, start_lr=1e-7, end_lr=10, num_iter=num_iter, progress=False)
+    return answer(finder), len(finder.curve)
+
+
+for _steps in 100, 300:
+    contestant(f'single sweep of {_steps}', ours=True)(partial(single, _steps))
+
+
+def loss_after(task, seed, lr):
+    "(loss before, loss after) one step at `lr` on the first batch, measured on that batch"
+    model, optimizer = task.make(seed, lr)
+    x, y = next(iter(task.loaders(seed)[0]))
+    set_seed(seed)
+    before = task.loss_fn(model(x), y)
+    before.backward()
+    optimizer.step()
+    set_seed(seed)
+    with torch.no_grad():
+        return float(before), float(task.loss_fn(model(x), y))
+
+
+@contestant('critical rate')
+def critical(task, seed, forwards=10):
+    "The largest rate at which one step does not raise the loss of its batch, by bisection; a forward counts as a third of a step"
+    low, high = -7., 1.
+    for _ in range(forwards):
+        middle = (low + high)/2
+        before, after = loss_after(task, seed, 10**middle)
+        low, high = (middle, high) if math.isfinite(after) and after <= before else (low, middle)
+    return 10**low, 1 + forwards//3

@@ -1,0 +1,92 @@
+"""Lets contestants answer on all tasks and keeps what they said
+
+    python benchmarks/arena/run.py                                          all of them that can be run here, five seeds
+    python benchmarks/arena/run.py --contestants 'single sweep of 100' --seeds 10 --tasks clothes
+
+The answers stand in benchmarks/results/arena/rates/<contestant>.json, and those that are there are not asked for again.
+"""
+import argparse
+import json
+import logging
+import math
+import sys
+import time
+import warnings
+
+import torch
+
+import peers        # registers its contestants
+from contestants import CONTESTANTS
+from tasks import TASKS
+from truth import RESULTS
+
+FIRST_SEED, SLOW_SEEDS = 100, 3         # seeds that no training of the truth has used; slow tasks get three of them
+
+
+def path_of(name):
+    return RESULTS/'rates'/f"{name.replace(' ', '-').replace(chr(39), '')}.json"
+
+
+def load(name):
+    "{task: {seed: [rate or None, steps]}} of a contestant"
+    path = path_of(name)
+    return json.loads(path.read_text())['answers'] if path.exists() else {}
+
+
+def save(name, answers):
+    path = path_of(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix('.part')
+    lines = [f' {json.dumps(task)}: {json.dumps(seeds)}' for task, seeds in answers.items()]
+    head = f'{{"contestant": {json.dumps(name)}, "torch": {json.dumps(torch.__version__)}, "answers": {{\n'
+    part.write_text(head + ',\n'.join(lines) + '\n}}\n')
+    part.replace(path)
+
+
+def seeds_of(task, seeds):
+    "The seeds that a task is asked with"
+    return range(FIRST_SEED, FIRST_SEED + (min(seeds, SLOW_SEEDS) if task.slow else seeds))
+
+
+def ask(name, task, seed):
+    "[rate or None, steps], rounded"
+    rate, steps = CONTESTANTS[name](task, seed)
+    fine = rate is not None and math.isfinite(rate) and rate > 0
+    return [float(f'{rate:.4g}') if fine else None, int(steps)]
+
+
+def run(name, tasks, seeds):
+    "All answers of a contestant that are not there yet; seconds, or None where a library is missing"
+    answers, start = load(name), time.time()
+    for task in tasks:
+        given = answers.setdefault(task.name, {})
+        for seed in seeds_of(task, seeds):
+            if str(seed) in given:
+                continue
+            try:
+                given[str(seed)] = ask(name, task, seed)
+            except ImportError as error:
+                print(f'{name} is left out: {error}', file=sys.stderr)
+                return None
+        save(name, answers)
+    return time.time() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Let contestants answer')
+    parser.add_argument('--contestants', help='their names, with commas between them; all of them otherwise')
+    parser.add_argument('--seeds', type=int, default=5, help='seeds a task')
+    parser.add_argument('--tasks', default='', help='only tasks whose name contains this')
+    asked = parser.parse_args()
+    warnings.filterwarnings('ignore')
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    tasks = [t for t in TASKS.values() if asked.tasks in t.name]
+    for name in asked.contestants.split(',') if asked.contestants else CONTESTANTS:
+        seconds = run(name, tasks, asked.seeds)
+        if seconds is not None:
+            print(f'{name}: {seconds:.0f} s', file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+    main()
