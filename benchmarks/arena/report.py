@@ -1,0 +1,112 @@
+"""What the arena found, as tables in markdown and a picture
+
+    python benchmarks/arena/report.py                                   everything against the truth
+    python benchmarks/arena/report.py --reference 'single sweep of 300'     paired differences to another contestant
+    python benchmarks/arena/report.py --horizon 4                       the tasks that were trained four times as long
+    python benchmarks/arena/report.py --picture                         writes benchmarks/results/arena/arena.svg, too
+"""
+import argparse
+import json
+
+
+import peers        # registers its contestants
+from contestants import CONTESTANTS
+from run import RESULTS
+from scoring import difference, measured
+
+HEAD = ('contestant', 'steps', 'score', '90th percentile of loss/best', 'catastrophic', 'refused', 'within 5 %',
+        'spread over seeds')
+
+
+def line(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def names_there():
+    "Contestants whose answers are there, whether or not they can be run here"
+    paths = sorted((RESULTS/'rates').glob('*.json'))
+    return [json.loads(p.read_text())['contestant'] for p in paths]
+
+
+def all_measured(names=None, horizon=1):
+    "The contestants, scored, the best first"
+    found = [measured(name, horizon) for name in names or names_there()]
+    return sorted((m for m in found if m.answers), key=lambda m: m.score)
+
+
+def table(names=None, horizon=1):
+    "Lines of a markdown table: a row for each contestant"
+    yield line(HEAD)
+    yield line(['---']*len(HEAD))
+    most = 0
+    for m in all_measured(names, horizon):
+        r, most = m.row, max(most, len(m.answers))
+        note = '' if len(m.answers) == most else f' ({len(m.answers)} tasks)'
+        yield line([m.name + note, f"{r['steps']:.0f}", f"{r['score']:.3f}", f"{r['tail']:.2f}", f"{r['catastrophic']:.1%}",
+                    f"{r['refused']:.1%}", f"{r['close']:.0%}", f"x{r['spread']:.2f}"])
+
+
+def against(reference, names=None, horizon=1):
+    "Lines of a markdown table: the score of each contestant less that of the reference, with an interval"
+    yield line(['contestant', f'score less that of {reference}', '95 % interval', 'separable'])
+    yield line(['---']*4)
+    other = measured(reference, horizon)
+    for m in all_measured(names, horizon):
+        if m.name != reference:
+            mean, low, high = difference(m, other)
+            words = 'worse' if low > 0 else 'better' if high < 0 else 'no'
+            yield line([m.name, f'{mean:+.3f}', f'{low:+.3f} to {high:+.3f}', words])
+
+
+def lost(name, horizon=1, margin=.02):
+    "Lines of a markdown table: the tasks on which another library's contestant, or a constant, beats ours"
+    ours = measured(name, horizon)
+    rivals = [m for m in all_measured(None, horizon) if not getattr(CONTESTANTS.get(m.name), 'ours', False)]
+    yield line(['task', f'score of {name}', 'the best rival', 'its score', 'rivals that are better'])
+    yield line(['---']*5)
+    for task, score in sorted(ours.scores.items(), key=lambda pair: -pair[1]):
+        better = sorted((m.scores[task], m.name) for m in rivals if m.scores.get(task, score) < score - margin)
+        if better:
+            yield line([task, f'{score:.3f}', better[0][1], f'{better[0][0]:.3f}', str(len(better))])
+
+
+def by_task(names, horizon=1):
+    "Lines of a markdown table: scores task by task"
+    found = [measured(name, horizon) for name in names]
+    yield line(['task', *names])
+    yield line(['---']*(1 + len(names)))
+    for task in sorted({t for m in found for t in m.scores}):
+        yield line([task, *(f'{m.scores[task]:.3f}' if task in m.scores else '' for m in found)])
+
+
+def picture(path, names=None):
+    "Score against steps, all contestants, as a drawing in a file"
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib.figure import Figure
+    ax = Figure(figsize=(8, 5), layout='constrained').subplots()
+    for m in all_measured(names):
+        ours = getattr(CONTESTANTS.get(m.name), 'ours', False)
+        x, y = max(m.row['steps'], 1), m.score
+        ax.plot(x, y, 'o' if ours else 's', color='C3' if ours else 'C7')
+        ax.annotate(m.name, (x, y), (5, 3), textcoords='offset points', fontsize=8)
+    ax.set(xscale='symlog', yscale='log', xlabel='training steps', ylabel='score: mean ln(loss / best loss)')
+    ax.grid(alpha=.3)
+    ax.figure.savefig(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Report what the arena found')
+    parser.add_argument('--reference', default='single sweep of 100', help='contestant that the others are compared with')
+    parser.add_argument('--horizon', type=int, default=1, choices=[1, 4], help='1, or 4 times as long')
+    parser.add_argument('--picture', action='store_true', help='draw, too')
+    asked = parser.parse_args()
+    print('\n'.join(table(None, asked.horizon)), '\n')
+    print('\n'.join(against(asked.reference, None, asked.horizon)), '\n')
+    print('\n'.join(lost(asked.reference, asked.horizon)))
+    if asked.picture:
+        picture(RESULTS/'arena.svg')
+
+
+if __name__ == '__main__':
+    main()
