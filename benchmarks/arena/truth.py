@@ -89,7 +89,7 @@ def walk(task):
             k += way
             losses[k] = wanted(task, k, 0)['loss']
             best = min(losses.values())
-            failed = losses[k] > max(3*best, .9*untrained) or losses[k] > 8*best
+            failed = losses[k] > min(3*best, .9*untrained)
             bad = bad + 1 if failed and k*way > way*min(losses, key=losses.get) else 0
 
 
@@ -98,12 +98,25 @@ def wanted(task, k, seed, horizon=1):
     return rows_of(task).get((horizon, k, seed)) or train(task, k, seed, horizon)
 
 
+def first_losses(task):
+    "Losses of the first seed at the base horizon, by the number of the rate"
+    return {k: r['loss'] for (h, k, s), r in rows_of(task).items() if h == 1 and s == 0 and k is not None}
+
+
 def numbers(task):
     "The rates of the first seed, and six a decade within a decade of the best"
-    losses = {k: r['loss'] for (h, k, s), r in rows_of(task).items() if h == 1 and s == 0 and k is not None}
-    coarse = {k: v for k, v in losses.items() if k % 2 == 0}
-    best = min(coarse, key=coarse.get)
+    losses = first_losses(task)
+    coarse = [k for k in losses if k % 2 == 0]
+    best = min(coarse, key=losses.get)
     return sorted({*coarse, *(k for k in range(best - 6, best + 7) if k >= min(coarse) and k <= max(coarse))})
+
+
+def telling(task):
+    "The rates that are worth another seed: from two below those that reach four times the best loss to two above"
+    losses, untrained = first_losses(task), rows_of(task)[1, None, 0]['loss']
+    limit = min(4*min(losses.values()), .95*untrained)
+    good = [k for k in losses if losses[k] <= limit]
+    return [k for k in numbers(task) if min(good) - 4 <= k <= max(good) + 4]
 
 
 def long_numbers(task):
@@ -119,7 +132,7 @@ def left(seed, horizon=1):
     tasks = [t for t in TASKS.values() if horizon == 1 or t.long]
     for task in tasks:
         done = rows_of(task)
-        for k in [None, *(numbers(task) if horizon == 1 else long_numbers(task))]:
+        for k in [None, *(long_numbers(task) if horizon > 1 else telling(task) if seed else numbers(task))]:
             if (horizon, k, seed) not in done and (k is not None or horizon == 1):
                 yield task, k
 
@@ -132,8 +145,8 @@ def estimate():
         if not done:
             continue
         cost = np.mean([r['seconds']/h for (h, k, s), r in done.items() if k is not None])
-        n = len(numbers(task))
-        todo = max(0, SEEDS*(n + 1) - sum(h == 1 for h, _, _ in done))
+        n = len(numbers(task)) + (SEEDS - 1)*len(telling(task)) + SEEDS
+        todo = max(0, n - sum(h == 1 for h, _, _ in done))
         longer = max(0, SEEDS*11 - sum(h == 4 for h, _, _ in done)) if task.long else 0
         total += cost*(todo + 4*longer)
     return total
@@ -144,23 +157,20 @@ def say(*words):
 
 
 @lru_cache
-def _read(path, size, horizon):
-    "Rates, mean losses over the seeds and mean errors, of a file that is `size` bytes long"
-    task = next(t for t in TASKS.values() if path_of(t) == path)
+def _read(name, size, horizon):
+    "(rates, losses, errors or None) of a task whose file is `size` bytes long"
+    task = TASKS[name]
     rows = {(k, s): r for (h, k, s), r in rows_of(task).items() if h == horizon and k is not None}
-    seeds = max(s for _, s in rows) + 1
-    complete = [k for k in sorted({k for k, _ in rows}) if all((k, s) in rows for s in range(seeds))]
-    while seeds > 1 and len(complete) < len({k for k, s in rows if s == 0}):     # the last seed is still being trained
-        seeds -= 1
-        complete = [k for k in sorted({k for k, _ in rows}) if all((k, s) in rows for s in range(seeds))]
-    mean = lambda key: np.array([np.mean([rows[k, s][key] for s in range(seeds)]) for k in complete])
-    return np.array([grid(k) for k in complete]), mean('loss'), mean('error') if task.classes else None
+    known, kept = sorted({k for k, _ in rows}), set(telling(task))
+    full = next(n for n in range(SEEDS, 0, -1) if n == 1 or all((k, n - 1) in rows for k in known if k in kept))
+    def mean(key):
+        return np.array([np.mean([rows[k, s][key] for s in range(full) if (k, s) in rows]) for k in known])
+    return np.array([grid(k) for k in known]), mean('loss'), mean('error') if task.classes else None
 
 
 def truth(task, horizon=1):
-    "(rates, losses, errors or None): means over the seeds that are done"
-    path = path_of(task)
-    return _read(path, path.stat().st_size, horizon)
+    "(rates, losses, errors or None): means over the seeds that are done; what fails at the ends was trained once"
+    return _read(task.name, path_of(task).stat().st_size, horizon)
 
 
 def compute():
