@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -167,35 +168,47 @@ def weighted(values, first, sharpness=.03):
     return float((w*np.log10(rates)).sum()/w.sum())
 
 
-def verified(task, seed, orders=1, below=.1, above=.3, far=.9, sharpness=.03, steps=40, tail=30):
-    "(log10 of the rate, steps, rates tried)"
+class Trials:
+    "Short trainings of one batch order: 40 steps, or 30 for all where the first one loses 30 % of its loss by then"
+    def __init__(self, task, seed, order, steps=40, tail=30):
+        self.task, self.seed, self.order, self.steps, self.tail, self.losses, self.used = task, seed, order, steps, tail, {}, 0
+
+    def __call__(self, lr):
+        "The value of a rate: mean loss of the last `tail` steps, the same steps for every rate"
+        losses = self.losses[lr] = trial(self.task, self.seed, lr, self.order)
+        if len(self.losses) == 1 and np.mean(losses[25:30]) < .7*np.mean(losses[:3]):
+            self.steps = 30
+        finite = np.isfinite(losses[:self.steps])
+        self.used += self.steps if finite.all() else int(np.argmin(finite)) + 1
+        return float(np.mean(losses[self.steps - self.tail:self.steps]))
+
+    @property
+    def first(self):
+        "The loss before training"
+        return float(next(iter(self.losses.values()))[0])
+
+
+def kept_near(u, s, below=.1, above=.3, far=.9):
+    "The trials' answer `u`, kept near the sweep's `s` unless that is missing or far away"
+    return u if s is None or abs(u - s) > far else min(max(u, s - below), s + above)
+
+
+def verified(task, seed, orders=1, sharpness=.03, **near):
+    "(log10 of the rate, steps)"
     s, used, coarse = coarse_to_fine(task, seed)
-    answers, tried = [], 0
+    answers = []
     for order in range(1, orders + 1):
-        firsts = []
-        def value(lr):
-            nonlocal tried
-            losses = trial(task, seed, lr, order)
-            firsts.append(losses[0])
-            n = 30 if steps == 40 and len(firsts) > 1 and shortened[0] else steps
-            if len(firsts) == 1:
-                shortened[0] = losses[steps - 5:steps].mean() < .7*losses[0]
-            finite = np.isfinite(losses[:n])
-            tried += n if finite.all() else int(np.argmin(finite)) + 1
-            return float(np.mean(losses[max(0, n - tail):n]))
-        shortened = [False]
-        values = climbed(value, coarse.x0 if s is None else s)
-        answers.append(weighted(values, firsts[0], sharpness))
-    u = float(np.mean(answers))
-    if s is None or abs(u - s) > far:
-        return u, used + tried, values
-    return min(max(u, s - below), s + above), used + tried, values
+        trials = Trials(task, seed, order)
+        values = climbed(trials, coarse.x0 if s is None else s)
+        answers.append(weighted(values, trials.first, sharpness))
+        used += trials.used
+    return kept_near(float(np.mean(answers)), s, **near), used
 
 
 RULES = {
     'sketch: coarse to fine': lambda task, seed: coarse_to_fine(task, seed)[:2],
-    'sketch: verified': lambda task, seed: verified(task, seed)[:2],
-    'sketch: verified in two orders': lambda task, seed: verified(task, seed, orders=2)[:2],
+    'sketch: verified': verified,
+    'sketch: verified in two orders': partial(verified, orders=2),
 }
 
 
