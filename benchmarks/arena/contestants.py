@@ -4,8 +4,9 @@
     def half(task, seed):
         return .5*USUAL[task.family], 0
 
-that returns a rate, or None where it has no answer, and how many training steps it took. It gets the model and the optimizer by
-`task.make(seed)` and the loaders by `task.loaders(seed)`, and may use nothing else of the task than its `loss_fn`, `family` and `epochs`.
+that returns a rate, or None where it has no answer, and how many training steps it took. It gets the model
+and the optimizer by `task.make(seed)` and the loaders by `task.loaders(seed)`, and may use nothing else of the
+task than its `loss_fn`, `family` and `epochs`.
 """
 import math
 from contextlib import suppress
@@ -16,7 +17,8 @@ import torch
 from lrfinder_nb import LRFinder, NoSuggestion, set_seed
 
 CONTESTANTS = {}
-STEP_TYPES = dict(sgd='sgd', momentum='sgd', adam='adam', adamw='adam', rmsprop='adam', lion='lion', muon='muon')
+STEP_TYPES = dict(sgd='sgd', momentum='sgd', adam='adam', adamw='adam', rmsprop='adam', lion='lion',
+                  muon='muon')
 CONSTANTS = {
     'low constant': dict(sgd=.01, adam=3e-4, lion=3e-5, muon=1e-3),
     'high constant': dict(sgd=.1, adam=1e-3, lion=1e-4, muon=2e-2),
@@ -81,7 +83,7 @@ def loss_after(task, seed, lr):
 
 @contestant('critical rate')
 def critical(task, seed, forwards=10):
-    "The largest rate at which one step does not raise the loss of its batch, by bisection; a forward counts as a third of a step"
+    "The largest rate at which one step does not raise its batch's loss; a forward counts as a third of a step"
     low, high = -7., 1.
     for _ in range(forwards):
         middle = (low + high)/2

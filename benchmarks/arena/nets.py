@@ -25,7 +25,8 @@ def cnn(norm=False, width=12, classes=10, dropout=0.):
     def block(a, b, stride):
         return [nn.Conv2d(a, b, 3, stride, 1, bias=not norm), *([nn.BatchNorm2d(b)] if norm else []), nn.ReLU()]
     body = [*block(1, width, 2), *block(width, 2*width, 2), *block(2*width, 2*width, 1)]
-    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(dropout), nn.Linear(8*width, classes))
+    head = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(dropout), nn.Linear(8*width, classes)]
+    return nn.Sequential(*body, *head)
 
 
 class Residual(nn.Module):
@@ -79,7 +80,8 @@ class Block(nn.Module):
     def attend(self, x):
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d//self.heads).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).reshape(b, n, d))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out(mixed.transpose(1, 2).reshape(b, n, d))
 
     def forward(self, x):
         x = x + self.attend(self.first(x))

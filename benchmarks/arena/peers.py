@@ -1,4 +1,4 @@
-"""The contestants of the arena from other libraries, each swept as its own documentation does; benchmarks/requirements.txt names them"""
+"""The contestants from other libraries, each swept as its own documentation does"""
 import contextlib
 import io
 import logging
@@ -64,10 +64,11 @@ def lightning(task, seed):
     warnings.filterwarnings('ignore')
     logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
     model, _, train_dl, _ = setting(task, seed)
-    trainer = pl.Trainer(accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                         enable_model_summary=False, max_epochs=1000, default_root_dir=SCRATCH)
-    found = Tuner(trainer).lr_find(lightning_module(task, model), train_dl, min_lr=1e-7, max_lr=10, num_training=100,
-                                   update_attr=False)
+    trainer = pl.Trainer(accelerator='cpu', logger=False, enable_checkpointing=False,
+                         enable_progress_bar=False, enable_model_summary=False, max_epochs=1000,
+                         default_root_dir=SCRATCH)
+    found = Tuner(trainer).lr_find(lightning_module(task, model), train_dl, min_lr=1e-7, max_lr=10,
+                                   num_training=100, update_attr=False)
     return found and found.suggestion(), len(found.results['lr']) if found else 100
 
 
@@ -90,7 +91,8 @@ def swept(learner, rules):
     "The rates of the rules, each read by itself, since one that fails takes the others with it"
     found = {}
     learner.lr_find(show_plot=False, suggest_funcs=None)
-    lrs, losses = (torch.tensor([float(x) for x in values[10:-5]]) for values in (learner.recorder.lrs, learner.recorder.losses))
+    record = learner.recorder
+    lrs, losses = (torch.tensor([float(x) for x in values[10:-5]]) for values in (record.lrs, record.losses))
     if len(losses) and torch.isnan(losses).any():
         first = int(torch.isnan(losses).nonzero()[0])
         lrs, losses = lrs[:first], losses[:first]
@@ -130,8 +132,8 @@ def ignite(task, seed):
         optimizer.step()
         return loss.item()
 
-    finder, trainer = FastaiLRFinder(), Engine(step)
-    with finder.attach(trainer, dict(model=model, optimizer=optimizer), num_iter=100, start_lr=1e-7, end_lr=10.) as run:
+    finder, trainer, touched = FastaiLRFinder(), Engine(step), dict(model=model, optimizer=optimizer)
+    with finder.attach(trainer, touched, num_iter=100, start_lr=1e-7, end_lr=10.) as run:
         run.run(train_dl)
     try:
         return float(finder.lr_suggestion()), len(finder.get_results()['lr'])
@@ -153,5 +155,4 @@ def prodigy(task, seed, steps=100):
             done += 1
             if done == steps:
                 break
-    d = float(optimizer.param_groups[0]['d'])
-    return d, steps
+    return float(optimizer.param_groups[0]['d']), steps

@@ -1,21 +1,21 @@
 """What the arena found, as tables in markdown and a picture
 
-    python benchmarks/arena/report.py                                   everything against the truth
-    python benchmarks/arena/report.py --reference 'single sweep of 300'     paired differences to another contestant
-    python benchmarks/arena/report.py --horizon 4                       the tasks that were trained four times as long
-    python benchmarks/arena/report.py --picture                         writes benchmarks/results/arena/arena.svg, too
+    python benchmarks/arena/report.py               everything against the truth
+    python benchmarks/arena/report.py --reference 'single sweep of 300'     paired differences to that one
+    python benchmarks/arena/report.py --horizon 4   the tasks that were trained four times as long
+    python benchmarks/arena/report.py --picture     writes benchmarks/results/arena/arena.svg, too
 """
 import argparse
 import json
 
 
-import peers        # registers its contestants
+import peers  # noqa: F401, registers its contestants
 from contestants import CONTESTANTS
 from run import RESULTS
 from scoring import difference, measured
 
-HEAD = ('contestant', 'steps', 'score', '90th percentile of loss/best', 'catastrophic', 'refused', 'within 5 %',
-        'spread over seeds')
+HEAD = ('contestant', 'steps', 'score', '90th percentile of loss/best', 'catastrophic', 'refused',
+        'within 5 %', 'spread over seeds')
 
 
 def line(cells):
@@ -26,6 +26,11 @@ def names_there():
     "Contestants whose answers are there, whether or not they can be run here"
     paths = sorted((RESULTS/'rates').glob('*.json'))
     return [json.loads(p.read_text())['contestant'] for p in paths]
+
+
+def is_ours(name):
+    "Whether a contestant is one of this library's, or a sketch of one"
+    return name.startswith('sketch') or getattr(CONTESTANTS.get(name), 'ours', False)
 
 
 def all_measured(names=None, horizon=1):
@@ -42,8 +47,8 @@ def table(names=None, horizon=1):
     for m in all_measured(names, horizon):
         r, most = m.row, max(most, len(m.answers))
         note = '' if len(m.answers) == most else f' ({len(m.answers)} tasks)'
-        yield line([m.name + note, f"{r['steps']:.0f}", f"{r['score']:.3f}", f"{r['tail']:.2f}", f"{r['catastrophic']:.1%}",
-                    f"{r['refused']:.1%}", f"{r['close']:.0%}", f"x{r['spread']:.2f}"])
+        yield line([m.name + note, f"{r['steps']:.0f}", f"{r['score']:.3f}", f"{r['tail']:.2f}",
+                    f"{r['catastrophic']:.1%}", f"{r['refused']:.1%}", f"{r['close']:.0%}", f"x{r['spread']:.2f}"])
 
 
 def against(reference, names=None, horizon=1):
@@ -61,11 +66,12 @@ def against(reference, names=None, horizon=1):
 def lost(name, horizon=1, margin=.02):
     "Lines of a markdown table: the tasks on which another library's contestant, or a constant, beats ours"
     ours = measured(name, horizon)
-    rivals = [m for m in all_measured(None, horizon) if not getattr(CONTESTANTS.get(m.name), 'ours', False)]
+    rivals = [m for m in all_measured(None, horizon) if not is_ours(m.name)]
     yield line(['task', f'score of {name}', 'the best rival', 'its score', 'rivals that are better'])
     yield line(['---']*5)
     for task, score in sorted(ours.scores.items(), key=lambda pair: -pair[1]):
-        better = sorted((m.scores[task], m.name) for m in rivals if m.scores.get(task, score) < score - margin)
+        better = sorted((m.scores[task], m.name) for m in rivals
+                        if m.scores.get(task, score) < score - margin)
         if better:
             yield line([task, f'{score:.3f}', better[0][1], f'{better[0][0]:.3f}', str(len(better))])
 
@@ -86,7 +92,7 @@ def picture(path, names=None):
     from matplotlib.figure import Figure
     ax = Figure(figsize=(8, 5), layout='constrained').subplots()
     for m in all_measured(names):
-        ours = getattr(CONTESTANTS.get(m.name), 'ours', False)
+        ours = is_ours(m.name)
         x, y = max(m.row['steps'], 1), m.score
         ax.plot(x, y, 'o' if ours else 's', color='C3' if ours else 'C7')
         ax.annotate(m.name, (x, y), (5, 3), textcoords='offset points', fontsize=8)
@@ -97,7 +103,7 @@ def picture(path, names=None):
 
 def main():
     parser = argparse.ArgumentParser(description='Report what the arena found')
-    parser.add_argument('--reference', default='single sweep of 100', help='contestant that the others are compared with')
+    parser.add_argument('--reference', default='single sweep of 100', help='what the others are compared with')
     parser.add_argument('--horizon', type=int, default=1, choices=[1, 4], help='1, or 4 times as long')
     parser.add_argument('--picture', action='store_true', help='draw, too')
     asked = parser.parse_args()

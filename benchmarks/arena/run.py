@@ -1,9 +1,10 @@
 """Lets contestants answer on all tasks and keeps what they said
 
-    python benchmarks/arena/run.py                                          all of them that can be run here, five seeds
+    python benchmarks/arena/run.py          all of them that can be run here, five seeds
     python benchmarks/arena/run.py --contestants 'single sweep of 100' --seeds 10 --tasks clothes
 
-The answers stand in benchmarks/results/arena/rates/<contestant>.json, and those that are there are not asked for again.
+The answers stand in benchmarks/results/arena/rates/<contestant>.json; those that are there are not asked for
+again.
 """
 import argparse
 import json
@@ -15,12 +16,12 @@ import warnings
 
 import torch
 
-import peers        # registers its contestants
+import peers  # noqa: F401, registers its contestants
 from contestants import CONTESTANTS
 from tasks import TASKS
 from truth import RESULTS
 
-FIRST_SEED, SLOW_SEEDS = 100, 3         # seeds that no training of the truth has used; slow tasks get three of them
+FIRST_SEED, SLOW_SEEDS = 100, 3         # no training of the truth has used these seeds; slow tasks get three
 
 
 def path_of(name):

@@ -25,7 +25,8 @@ class Answers:
         "Loss at each rate over the best loss"
         lrs, losses, _ = truth(TASKS[self.task], self.horizon)
         logs = np.log(losses/losses.min())
-        return np.array([REFUSED if r is None else math.exp(np.interp(math.log(r), np.log(lrs), logs)) for r in self.rates])
+        at = lambda r: math.exp(np.interp(math.log(r), np.log(lrs), logs))
+        return np.array([REFUSED if r is None else at(r) for r in self.rates])
 
     @cached_property
     def points(self):
@@ -33,7 +34,8 @@ class Answers:
         lrs, _, errors = truth(TASKS[self.task], self.horizon)
         if errors is None:
             return np.zeros(len(self.rates))
-        return np.array([0. if r is None else np.interp(math.log(r), np.log(lrs), errors) - errors.min() for r in self.rates])
+        at = lambda r: np.interp(math.log(r), np.log(lrs), errors) - errors.min()
+        return np.array([0. if r is None else at(r) for r in self.rates])
 
     @property
     def refused(self):
@@ -77,7 +79,8 @@ class Measured:
         ratios = np.concatenate([a.ratios for a in self.answers])
         mean = lambda key: float(np.mean([getattr(a, key).mean() for a in self.answers]))
         return dict(steps=float(np.mean([np.mean(a.steps) for a in self.answers])), score=self.score,
-                    tail=float(np.quantile(ratios, .9)), catastrophic=mean('catastrophes'), refused=mean('refused'),
+                    tail=float(np.quantile(ratios, .9)), catastrophic=mean('catastrophes'),
+                    refused=mean('refused'),
                     close=float(np.mean([(a.ratios <= 1.05).mean() for a in self.answers])),
                     spread=math.exp(np.nanmean([a.scatter for a in self.answers])))
 
@@ -85,7 +88,8 @@ class Measured:
 def known(horizon=1):
     "Names of the tasks whose truth is there"
     def there(task):
-        return path_of(task).exists() and (horizon == 1 or f'"horizon": {horizon}' in path_of(task).read_text())
+        path = path_of(task)
+        return path.exists() and (horizon == 1 or f'"horizon": {horizon}' in path.read_text())
     return [name for name, task in TASKS.items() if there(task)]
 
 
@@ -101,7 +105,7 @@ def measured(name, horizon=1, answers=None):
 
 
 def difference(a, b, resamples=10000):
-    "(mean, low, high) of the score of `a` less that of `b`: 95 % interval of a bootstrap over the tasks that both have"
+    "(mean, low, high) of the score of `a` less that of `b`: 95 % interval of a bootstrap over shared tasks"
     shared = [t for t in a.scores if t in b.scores]
     gaps = np.array([a.scores[t] - b.scores[t] for t in shared])
     drawn = np.random.default_rng(0).integers(0, len(gaps), (resamples, len(gaps)))

@@ -1,8 +1,9 @@
-"""An experiment bench: the rules "coarse to fine" and "verified" written down plainly, on tasks of the arena
+"""An experiment bench: the rules "coarse to fine" and "verified" written down plainly
 
-    python benchmarks/arena/sketch.py --seeds 5         lets both answer, and keeps their rates beside those of the contestants
+    python benchmarks/arena/sketch.py --seeds 5     lets them answer, and keeps their rates beside the contestants'
 
-Sweeps and short trainings are kept in a file in the temporary folder, so that a rule can be changed and tried again within seconds.
+Sweeps and short trainings are kept in a file in the temporary folder, so that a rule can be changed and tried
+again within seconds.
 """
 import argparse
 import json
@@ -55,7 +56,7 @@ def forever(loader):
 
 
 def trace(task, seed, lrs, order):
-    "Training losses of one step at each rate, from the model of `seed`; the batches and other randomness are those of `order`"
+    "Losses of one step at each rate, from the model of `seed`; batches and other randomness are those of `order`"
     model, optimizer = task.make(seed)
     model.train()
     train_dl, _ = task.loaders(1000*order + seed)
@@ -121,8 +122,9 @@ def swept(task, seed, start, steps, order=0):
         train_dl, _ = task.loaders(1000*order + seed)
         set_seed(1000*order + seed)
         finder = LRFinder(model, optimizer, task.loss_fn)
-        curve = finder.range_test(train_dl, start_lr=10**start, end_lr=10, num_iter=steps, progress=False).curve
-        return [[float(f'{x:.6g}') for x in curve.lrs], [float(f'{x:.6g}') for x in curve.losses], curve.ended]
+        finder.range_test(train_dl, start_lr=10**start, end_lr=10, num_iter=steps, progress=False)
+        short = lambda values: [float(f'{x:.6g}') for x in values]
+        return [short(finder.curve.lrs), short(finder.curve.losses), finder.curve.ended]
     lrs, losses, ended = remember(f'sweep {task.name} {seed} {order} {start:.4f} {steps}', make)
     return LossCurve(lrs, losses, ended)
 
@@ -140,12 +142,13 @@ def coarse_to_fine(task, seed, order=0):
 
 def trial(task, seed, lr, order=0, steps=60):
     "Losses of a short training at a constant rate, infinite from where they were not finite"
-    losses = remember(f'trial {task.name} {seed} {order} {lr:.4g} {steps}', lambda: trace(task, seed, [lr]*steps, order))
+    key = f'trial {task.name} {seed} {order} {lr:.4g} {steps}'
+    losses = remember(key, lambda: trace(task, seed, [lr]*steps, order))
     return np.nan_to_num(np.array(losses + [math.inf]*(steps - len(losses))), nan=math.inf)
 
 
 def climbed(value, start, grid=ONE_TWO_FIVE, most=8):
-    "{rate: value} along the grid from the rate next to 10^start to the better neighbour, until both neighbours are worse"
+    "{rate: value} along the grid from the rate next to 10^start, until both neighbours of the best are worse"
     i = min(range(len(grid)), key=lambda j: abs(math.log10(grid[j]) - start))
     values = {i: value(grid[i])}
     while len(values) < most:
@@ -169,9 +172,10 @@ def weighted(values, first, sharpness=.03):
 
 
 class Trials:
-    "Short trainings of one batch order: 40 steps, or 30 for all where the first one loses 30 % of its loss by then"
+    "Short trainings of one batch order: 40 steps, or 30 where the first one loses 30 % of its loss by then"
     def __init__(self, task, seed, order, steps=40, tail=30):
-        self.task, self.seed, self.order, self.steps, self.tail, self.losses, self.used = task, seed, order, steps, tail, {}, 0
+        self.task, self.seed, self.order, self.steps, self.tail = task, seed, order, steps, tail
+        self.losses, self.used = {}, 0
 
     def __call__(self, lr):
         "The value of a rate: mean loss of the last `tail` steps, the same steps for every rate"

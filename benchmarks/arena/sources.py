@@ -1,4 +1,4 @@
-"""The data of the arena: clothes, digits, small tables, two photographs and Python's own sources, all of them from packages"""
+"""The data of the arena, all from packages: clothes, tables, two photographs and Python's own sources"""
 import gzip
 import math
 import sysconfig
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 FASHION = Path('/usr/share/datasets/fashion-mnist')     # where Debian's package dataset-fashion-mnist puts it
-MODULES = 'argparse ast calendar codecs dataclasses difflib doctest enum heapq inspect locale optparse fractions pdb'.split()
+MODULES = ('argparse', 'ast', 'calendar', 'codecs', 'dataclasses', 'difflib', 'doctest', 'enum', 'heapq', 'inspect',
+           'locale', 'optparse', 'fractions', 'pdb')
 PROSE = 'pydoc_data/topics.py'                          # the language reference: English, not code
 
 
@@ -78,7 +79,7 @@ def _split(x, y, held, seed=3):
 
 @lru_cache
 def table(name, held, normalised=True):
-    "A table of scikit-learn: 'digits', 'wine', 'breast_cancer' or 'diabetes', whose target becomes a standardised column"
+    "A table of scikit-learn: 'digits', 'wine', 'breast_cancer' or 'diabetes', whose target is standardised"
     from sklearn import datasets
     loaded = getattr(datasets, f'load_{name}')(**(dict(scaled=False) if name == 'diabetes' else {}))
     x = torch.from_numpy(np.ascontiguousarray(loaded.data)).float()

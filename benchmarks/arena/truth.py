@@ -3,9 +3,10 @@
     python benchmarks/arena/truth.py            goes on where it was stopped
     python benchmarks/arena/truth.py --plan     says what is left, and starts nothing
 
-Each training is one line of benchmarks/results/arena/truth/<task>.jsonl: horizon, rate, seed, validation loss and error. The first seed walks
-from a customary rate, three rates a decade, to either side until training fails; six rates a decade follow within a decade of the best one. The
-other seeds repeat these rates, and last come the trainings that are four times as long.
+Each training is one line of benchmarks/results/arena/truth/<task>.jsonl: horizon, rate, seed, validation loss and
+error. The first seed walks from a customary rate, three rates a decade, to either side until training fails; six
+rates a decade follow within a decade of the best one. The other seeds repeat these rates, but for those at the ends
+that tell nothing, and last come the trainings that are four times as long.
 """
 import argparse
 import json
@@ -58,7 +59,8 @@ def outcome(task, lr, seed, horizon=1):
     worst = CAP*untrained[0], None if untrained[1] is None else max(untrained[1], .5)
     train_dl, _ = task.loaders(seed)
     try:
-        fit_one_cycle(model, optimizer, task.loss_fn, train_dl, max_lr=lr, epochs=task.epochs*horizon, progress=False)
+        fit_one_cycle(model, optimizer, task.loss_fn, train_dl, max_lr=lr, epochs=task.epochs*horizon,
+                      progress=False)
     except TrainingDiverged:
         return worst
     loss, error = task.outcome(model)
@@ -70,8 +72,8 @@ def train(task, k, seed, horizon=1):
     start = time.time()
     lr = None if k is None else grid(k)
     loss, error = outcome(task, lr, seed, horizon)
-    row = dict(horizon=horizon, lr=lr, seed=seed, loss=float(f'{loss:.5g}'), error=error and float(f'{error:.4g}'),
-               seconds=round(time.time() - start, 2))
+    row = dict(horizon=horizon, lr=lr, seed=seed, loss=float(f'{loss:.5g}'),
+               error=error and float(f'{error:.4g}'), seconds=round(time.time() - start, 2))
     path_of(task).parent.mkdir(parents=True, exist_ok=True)
     with path_of(task).open('a') as f:
         f.write(json.dumps(row) + '\n')
@@ -169,7 +171,7 @@ def _read(name, size, horizon):
 
 
 def truth(task, horizon=1):
-    "(rates, losses, errors or None): means over the seeds that are done; what fails at the ends was trained once"
+    "(rates, losses, errors or None): means over the seeds; what fails at the ends was trained once"
     return _read(task.name, path_of(task).stat().st_size, horizon)
 
 
@@ -186,7 +188,8 @@ def compute():
     for horizon, seed, slow in ORDER:
         for task, k in list(left(seed, horizon, slow)):
             train(task, k, seed, horizon)
-        say(f"horizon {horizon}, seed {seed}, {'slow' if slow else 'quick'}: done; about {estimate()/60:.0f} minutes are left")
+        kind = 'slow' if slow else 'quick'
+        say(f'horizon {horizon}, seed {seed}, {kind}: done; about {estimate()/60:.0f} minutes are left')
 
 
 def main():
@@ -196,7 +199,7 @@ def main():
     torch.set_num_threads(1)
     if asked.plan:
         done = sum(len(rows_of(t)) for t in TASKS.values())
-        print(f'{done} trainings are done; about {estimate()/60:.0f} minutes are left for tasks that were begun')
+        print(f'{done} trainings are done; about {estimate()/60:.0f} minutes are left of the tasks begun')
     else:
         compute()
 
