@@ -82,11 +82,14 @@ def main():
     warnings.filterwarnings('ignore')
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    tasks = [t for t in TASKS.values() if asked.tasks in t.name]
-    for name in asked.contestants.split(',') if asked.contestants else CONTESTANTS:
-        seconds = run(name, tasks, asked.seeds)
-        if seconds is not None:
-            print(f'{name}: {seconds:.0f} s', file=sys.stderr, flush=True)
+    names = asked.contestants.split(',') if asked.contestants else [*CONTESTANTS]
+    for slow in False, True:
+        tasks = [t for t in TASKS.values() if asked.tasks in t.name and t.slow == slow]
+        for name in names if tasks else ():
+            seconds = run(name, tasks, asked.seeds)
+            if seconds is not None:
+                kind = 'slow' if slow else 'quick'
+                print(f'{name}, {kind} tasks: {seconds:.0f} s', file=sys.stderr, flush=True)
 
 
 if __name__ == '__main__':
