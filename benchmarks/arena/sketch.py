@@ -209,8 +209,28 @@ def verified(task, seed, orders=1, sharpness=.03, **near):
     return kept_near(float(np.mean(answers)), s, **near), used
 
 
+def trials_only(task, seed, orders=2, sharpness=.1):
+    "(log10 of the rate, steps): no fine sweep, short trainings from where the coarse pass points"
+    start, answers, used = read_coarse(coarse_losses(task, seed)).x0, [], COARSE
+    for order in range(1, orders + 1):
+        trials = Trials(task, seed, order)
+        values = climbed(trials, answers[0] if answers else start)
+        answers.append(weighted(values, trials.first, sharpness))
+        used += trials.used
+    return float(np.mean(answers)), used
+
+
+def coarse_to_fine_or_coarse(task, seed):
+    "(log10 of the rate, steps): what the coarse pass points at where the fine one finds no descent"
+    s, used, coarse = coarse_to_fine(task, seed)
+    return coarse.x0 if s is None else s, used
+
+
 RULES = {
     'sketch: coarse to fine': lambda task, seed: coarse_to_fine(task, seed)[:2],
+    'sketch: coarse to fine, or coarse': coarse_to_fine_or_coarse,
+    'sketch: coarse and trials': partial(trials_only, orders=1),
+    'sketch: coarse and trials in two orders': trials_only,
     'sketch: verified': verified,
     'sketch: verified in two orders': partial(verified, orders=2),
 }
