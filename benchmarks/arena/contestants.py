@@ -1,20 +1,20 @@
-"""The contestants of the arena that need nothing but this library and torch. A contestant is a function
+"""The contestants of the arena that need nothing but torch. A contestant is a function
 
     @contestant('half of the usual rate')
     def half(task, seed):
         return .5*USUAL[task.family], 0
 
-that returns a rate, or None where it has no answer, and how many training steps it took. It gets the model
-and the optimizer by `task.make(seed)` and the loaders by `task.loaders(seed)`, and may use nothing else of the
-task than its `loss_fn`, `family` and `epochs`.
+that returns a rate, or None where it has no answer, how many training steps it took, and, if it has one, the
+interval in which it says that nine in ten such answers lie: (low, high). It gets the model and the
+optimizer by `task.make(seed)` and the loaders by `task.loaders(seed)`, and may use nothing else of the task than
+its `loss_fn`, `family` and `epochs`.
 """
 import math
-from contextlib import suppress
 from functools import partial
 
 import torch
 
-from lrfinder_nb import LRFinder, NoSuggestion, set_seed
+from lrfinder_nb import set_seed
 
 CONTESTANTS = {}
 STEP_TYPES = dict(sgd='sgd', momentum='sgd', adam='adam', adamw='adam', rmsprop='adam', lion='lion',
@@ -26,7 +26,7 @@ CONSTANTS = {
 
 
 def contestant(name, ours=False):
-    "Register `f(task, seed) -> (rate or None, steps)` under `name`"
+    "Register `f(task, seed) -> (rate or None, steps)`, with an interval at will, under `name`"
     def register(f):
         f.ours = ours
         CONTESTANTS[name] = f
@@ -41,31 +41,6 @@ def constant(rates, task, seed):
 
 for _name, _rates in CONSTANTS.items():
     contestant(_name)(partial(constant, _rates))
-
-
-def fresh(task, seed):
-    "(finder, train_dl, valid_dl) of a task"
-    model, optimizer = task.make(seed)
-    train_dl, valid_dl = task.loaders(seed)
-    set_seed(seed, *([] if task.mixed else [train_dl]))
-    return LRFinder(model, optimizer, task.loss_fn), train_dl, valid_dl
-
-
-def answer(finder):
-    "The rate that a finder suggests, or None"
-    with suppress(NoSuggestion):
-        return finder.suggestion.lr
-
-
-def single(num_iter, task, seed):
-    "One sweep from 1e-7 to 10"
-    finder, train_dl, _ = fresh(task, seed)
-    finder.range_test(train_dl, start_lr=1e-7, end_lr=10, num_iter=num_iter, progress=False)
-    return answer(finder), len(finder.curve)
-
-
-for _steps in 100, 300:
-    contestant(f'single sweep of {_steps}', ours=True)(partial(single, _steps))
 
 
 def loss_after(task, seed, lr):

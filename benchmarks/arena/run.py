@@ -16,12 +16,14 @@ import warnings
 
 import torch
 
+import own
 import peers  # noqa: F401, registers its contestants
 from contestants import CONTESTANTS
+from records import FIRST_SEED
 from tasks import TASKS
 from truth import RESULTS
 
-FIRST_SEED, SLOW_SEEDS = 100, 3         # no training of the truth has used these seeds; slow tasks get three
+SLOW_SEEDS = 3          # for slow tasks
 
 
 def path_of(name):
@@ -29,7 +31,7 @@ def path_of(name):
 
 
 def load(name):
-    "{task: {seed: [rate or None, steps]}} of a contestant"
+    "{task: {seed: [rate or None, steps, low, high]}} of a contestant; the last two where it gives an interval"
     path = path_of(name)
     return json.loads(path.read_text())['answers'] if path.exists() else {}
 
@@ -44,24 +46,33 @@ def save(name, answers):
     part.replace(path)
 
 
-def seeds_of(task, seeds):
+def seeds_of(task, seeds, name=''):
     "The seeds that a task is asked with"
+    seeds = min(seeds, own.most_seeds(name))
     return range(FIRST_SEED, FIRST_SEED + (min(seeds, SLOW_SEEDS) if task.slow else seeds))
 
 
+def rounded(x):
+    return float(f'{x:.4g}')
+
+
 def ask(name, task, seed):
-    "[rate or None, steps], rounded"
-    rate, steps = CONTESTANTS[name](task, seed)
-    fine = rate is not None and math.isfinite(rate) and rate > 0
-    return [float(f'{rate:.4g}') if fine else None, int(steps)]
+    "[rate or None, steps] and the ends of the interval if there is one, rounded"
+    rate, steps, *interval = CONTESTANTS[name](task, seed)
+    if rate is None or not math.isfinite(rate) or rate <= 0:
+        return [None, int(steps)]
+    ends = interval[0] if interval and interval[0] else ()
+    return [rounded(rate), int(steps), *map(rounded, ends)]
 
 
-def run(name, tasks, seeds):
+def run(name, tasks, seeds, again=False):
     "All answers of a contestant that are not there yet; seconds, or None where a library is missing"
     answers, start = load(name), time.time()
+    if again:
+        answers |= {task.name: {} for task in tasks}
     for task in tasks:
         given = answers.setdefault(task.name, {})
-        for seed in seeds_of(task, seeds):
+        for seed in seeds_of(task, seeds, name):
             if str(seed) in given:
                 continue
             try:
@@ -77,6 +88,7 @@ def main():
     parser = argparse.ArgumentParser(description='Let contestants answer')
     parser.add_argument('--contestants', help='their names, with commas between them; all of them otherwise')
     parser.add_argument('--seeds', type=int, default=5, help='seeds a task')
+    parser.add_argument('--again', action='store_true', help='ask for answers that are there, too')
     parser.add_argument('--tasks', default='', help='only tasks whose name contains this')
     asked = parser.parse_args()
     warnings.filterwarnings('ignore')
@@ -86,7 +98,7 @@ def main():
     for slow in False, True:
         tasks = [t for t in TASKS.values() if asked.tasks in t.name and t.slow == slow]
         for name in names if tasks else ():
-            seconds = run(name, tasks, asked.seeds)
+            seconds = run(name, tasks, asked.seeds, asked.again)
             if seconds is not None:
                 kind = 'slow' if slow else 'quick'
                 print(f'{name}, {kind} tasks: {seconds:.0f} s', file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ class Answers:
     rates: tuple        # one for each seed, None where it refused
     steps: tuple
     horizon: int = 1
+    intervals: tuple = ()   # (low, high) for each seed, None where there is none
 
     @cached_property
     def ratios(self):
@@ -57,6 +58,22 @@ class Answers:
         logs = [math.log(r) for r in self.rates if r is not None]
         return float(np.std(logs, ddof=1)) if len(logs) > 1 else math.nan
 
+    @property
+    def covered(self):
+        "Share of the answers of other seeds that lie in the interval of one, nan where there is none"
+        inside = [low <= rate <= high for i, (low, high) in self._ends() for j, rate in enumerate(self.rates)
+                  if j != i and rate is not None]
+        return float(np.mean(inside)) if inside else math.nan
+
+    @property
+    def width(self):
+        "Mean of the logarithm of the interval's upper end over its lower one, nan where there is none"
+        widths = [math.log(high/low) for _, (low, high) in self._ends()]
+        return float(np.mean(widths)) if widths else math.nan
+
+    def _ends(self):
+        return [(i, ends) for i, ends in enumerate(self.intervals) if ends]
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -82,7 +99,13 @@ class Measured:
                     tail=float(np.quantile(ratios, .9)), catastrophic=mean('catastrophes'),
                     refused=mean('refused'),
                     close=float(np.mean([(a.ratios <= 1.05).mean() for a in self.answers])),
-                    spread=math.exp(np.nanmean([a.scatter for a in self.answers])))
+                    spread=math.exp(np.nanmean([a.scatter for a in self.answers])),
+                    covered=self._mean('covered'), width=math.exp(self._mean('width')))
+
+    def _mean(self, key):
+        "Mean over the tasks, nan where no task has it"
+        values = [v for a in self.answers if not math.isnan(v := getattr(a, key))]
+        return float(np.mean(values)) if values else math.nan
 
 
 def known(horizon=1):
@@ -99,8 +122,9 @@ def measured(name, horizon=1, answers=None):
     found = []
     for task in known(horizon):
         if given := answers.get(task):
-            rates, steps = zip(*given.values())
-            found.append(Answers(task, rates, steps, horizon))
+            rates, steps = zip(*(g[:2] for g in given.values()))
+            intervals = tuple(tuple(g[2:]) or None for g in given.values())
+            found.append(Answers(task, rates, steps, horizon, intervals))
     return Measured(name, tuple(found))
 
 
