@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -27,8 +28,13 @@ FIRST_SEED = 100        # no training of the truth has used the seeds from here 
 class Memory:
     "Values by key, in a file"
     def __init__(self, path=KEPT):
-        self.db = sqlite3.connect(path, timeout=60)
-        self.db.execute('create table if not exists kept (key text primary key, value text)')
+        self.path = path
+
+    @cached_property
+    def db(self):
+        db = sqlite3.connect(self.path, timeout=60)
+        db.execute('create table if not exists kept (key text primary key, value text)')
+        return db
 
     def __contains__(self, key):
         return self.db.execute('select 1 from kept where key = ?', [key]).fetchone() is not None
@@ -100,7 +106,8 @@ def tried(task, seed, orders=2):
         t = finder.trials
         return t and [t.swept, [[x.lr, list(x.losses), x.order] for x in t.trials]]
     kept = remember(f'tried {task.name} {seed}', make)
-    return kept and Trials(tuple(Trial(lr, tuple(y), order) for lr, y, order in kept[1] if order < orders), kept[0])
+    if kept:
+        return Trials(tuple(Trial(lr, tuple(y), order) for lr, y, order in kept[1] if order < orders), kept[0])
 
 
 def trained(task, seed, horizon=1.):

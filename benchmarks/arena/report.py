@@ -3,16 +3,17 @@
     python benchmarks/arena/report.py               everything against the truth
     python benchmarks/arena/report.py --reference 'single sweep of 300'     paired differences to that one
     python benchmarks/arena/report.py --horizon 4   the tasks that were trained four times as long
-    python benchmarks/arena/report.py --picture     writes benchmarks/results/arena/arena.svg, too
+    python benchmarks/arena/report.py --keep        writes benchmarks/results/arena/summary.json and a picture, too
 """
 import argparse
 import json
+import math
 
-
-import peers  # noqa: F401, registers its contestants
+import own  # noqa: F401, registers its contestants
+import peers  # noqa: F401, likewise
 from contestants import CONTESTANTS
 from run import RESULTS
-from scoring import difference, measured
+from scoring import difference, known, measured
 
 HEAD = ('contestant', 'steps', 'score', '90th percentile of loss/best', 'catastrophic', 'refused',
         'within 5 %', 'spread over seeds')
@@ -29,8 +30,8 @@ def names_there():
 
 
 def is_ours(name):
-    "Whether a contestant is one of this library's, or a sketch of one"
-    return name.startswith('sketch') or getattr(CONTESTANTS.get(name), 'ours', False)
+    "Whether a contestant is one of this library's"
+    return getattr(CONTESTANTS.get(name), 'ours', False)
 
 
 def all_measured(names=None, horizon=1):
@@ -76,6 +77,29 @@ def lost(name, horizon=1, margin=.02):
             yield line([task, f'{score:.3f}', better[0][1], f'{better[0][0]:.3f}', str(len(better))])
 
 
+def coverage(names=None, horizon=1):
+    "Lines of a markdown table: how many answers of other seeds lie in the intervals, and how wide these are"
+    yield line(['contestant', 'answers inside', 'tasks with less than 80 %', 'upper end over lower end'])
+    yield line(['---']*4)
+    for m in all_measured(names, horizon):
+        if not math.isnan(m.row['covered']):
+            few = sum(a.covered < .8 for a in m.answers)
+            yield line([m.name, f"{m.row['covered']:.0%}", str(few), f"x{m.row['width']:.1f}"])
+
+
+def at_like_cost(most=1.2):
+    "Lines of a markdown table: each of ours less each rival that takes at most `most` times its steps"
+    yield line(['ours', 'rival', 'difference of the scores', '95 % interval', 'ours is'])
+    yield line(['---']*5)
+    found = all_measured()
+    for ours in (m for m in found if is_ours(m.name)):
+        for m in found:
+            if not is_ours(m.name) and m.row['steps'] <= most*ours.row['steps']:
+                mean, low, high = difference(ours, m)
+                word = 'better' if high < 0 else 'worse' if low > 0 else 'not separable'
+                yield line([ours.name, m.name, f'{mean:+.3f}', f'{low:+.3f} to {high:+.3f}', word])
+
+
 def by_task(names, horizon=1):
     "Lines of a markdown table: scores task by task"
     found = [measured(name, horizon) for name in names]
@@ -85,33 +109,48 @@ def by_task(names, horizon=1):
         yield line([task, *(f'{m.scores[task]:.3f}' if task in m.scores else '' for m in found)])
 
 
+SHORT = {'single sweep of 100': '100 steps', 'single sweep of 300': '300 steps',
+         'verified in two orders': 'in two orders', 'thorough, a quarter': 'a quarter',
+         'Lightning lr_find': 'Lightning', 'ignite FastaiLRFinder': 'ignite'}
+
+
 def picture(path, names=None):
     "Score against steps, all contestants, as a drawing in a file"
     import matplotlib
     matplotlib.use('Agg')
+    matplotlib.rcParams.update({'svg.fonttype': 'none', 'svg.hashsalt': 'arena'})
     from matplotlib.figure import Figure
     ax = Figure(figsize=(8, 5), layout='constrained').subplots()
     for m in all_measured(names):
         ours = is_ours(m.name)
         x, y = max(m.row['steps'], 1), m.score
         ax.plot(x, y, 'o' if ours else 's', color='C3' if ours else 'C7')
-        ax.annotate(m.name, (x, y), (5, 3), textcoords='offset points', fontsize=8)
-    ax.set(xscale='symlog', yscale='log', xlabel='training steps', ylabel='score: mean ln(loss / best loss)')
+        ax.annotate(SHORT.get(m.name, m.name), (x, y), (5, 3), textcoords='offset points', fontsize=8)
+    ax.set(xscale='log', yscale='log', xlabel='training steps (0 at the left edge)',
+           ylabel='score: mean ln(loss / best loss)')
     ax.grid(alpha=.3)
-    ax.figure.savefig(path)
+    ax.figure.savefig(path, metadata={'Date': None})
+
+
+def summary():
+    "Everything that the pages show, as lines of tables"
+    ours = [m.name for m in all_measured() if is_ours(m.name)]
+    return dict(tasks=len(known()), table=[*table()], rivals=[*at_like_cost()], coverage=[*coverage()],
+                longer=[*table(horizon=4)], lost=[*lost('verified')], by_task=[*by_task(ours)])
 
 
 def main():
     parser = argparse.ArgumentParser(description='Report what the arena found')
     parser.add_argument('--reference', default='single sweep of 100', help='what the others are compared with')
     parser.add_argument('--horizon', type=int, default=1, choices=[1, 4], help='1, or 4 times as long')
-    parser.add_argument('--picture', action='store_true', help='draw, too')
+    parser.add_argument('--keep', action='store_true', help='write the summary and the picture, too')
     asked = parser.parse_args()
-    print('\n'.join(table(None, asked.horizon)), '\n')
-    print('\n'.join(against(asked.reference, None, asked.horizon)), '\n')
-    print('\n'.join(lost(asked.reference, asked.horizon)))
-    if asked.picture:
+    for lines in (table(None, asked.horizon), against(asked.reference, None, asked.horizon),
+                  lost(asked.reference, asked.horizon), at_like_cost(), coverage(None, asked.horizon)):
+        print('\n'.join(lines), '\n')
+    if asked.keep:
         picture(RESULTS/'arena.svg')
+        (RESULTS/'summary.json').write_text(json.dumps(summary(), indent=1) + '\n')
 
 
 if __name__ == '__main__':
