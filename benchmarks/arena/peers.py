@@ -72,7 +72,7 @@ def lightning(task, seed):
     return found and found.suggestion(), len(found.results['lr']) if found else 100
 
 
-@lru_cache(64)
+@lru_cache(512)
 def fastai_sweep(name, seed):
     "What the four rules read from one sweep, and its steps"
     from fastai.basics import DataLoaders, Learner, OptimWrapper

@@ -90,12 +90,13 @@ def main():
     parser.add_argument('--seeds', type=int, default=5, help='seeds a task')
     parser.add_argument('--again', action='store_true', help='ask for answers that are there, too')
     parser.add_argument('--tasks', default='', help='only tasks whose name contains this')
+    parser.add_argument('--quick', action='store_true', help='leave out the slow tasks')
     asked = parser.parse_args()
     warnings.filterwarnings('ignore')
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     names = asked.contestants.split(',') if asked.contestants else [*CONTESTANTS]
-    for slow in False, True:
+    for slow in (False,) if asked.quick else (False, True):
         tasks = [t for t in TASKS.values() if asked.tasks in t.name and t.slow == slow]
         for name in names if tasks else ():
             seconds = run(name, tasks, asked.seeds, asked.again)

@@ -99,7 +99,7 @@ class Measured:
                     tail=float(np.quantile(ratios, .9)), catastrophic=mean('catastrophes'),
                     refused=mean('refused'),
                     close=float(np.mean([(a.ratios <= 1.05).mean() for a in self.answers])),
-                    spread=math.exp(np.nanmean([a.scatter for a in self.answers])),
+                    spread=math.exp(self._mean('scatter')),
                     covered=self._mean('covered'), width=math.exp(self._mean('width')))
 
     def _mean(self, key):
