@@ -68,8 +68,8 @@ def _quiet(t):
     middle = running_median(t.losses[:t.cut])
     low = int(middle.argmin())
     if low < 15: return 1.
-    noise = noise_level(t.losses[:low + 1])
-    rose = middle[low:].max() > start_level(t.losses[:t.cut]) + 3*noise
+    noise, start = noise_level(t.losses[:low + 1]), start_level(t.losses[:t.cut])
+    rose = middle[low:].max() > start + 3*noise and middle[:low].max() <= start + 3*t.noise
     return noise/t.noise if rose and noise < t.noise else 1.
 
 # %% ../../nbs/core/07_refuse.ipynb #0a2baec1
