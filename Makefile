@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 HOMES := JUPYTER_CONFIG_DIR=$(CURDIR)/.jupyter-home/config JUPYTER_DATA_DIR=$(CURDIR)/.jupyter-home/data IPYTHONDIR=$(CURDIR)/.jupyter-home/ipython
 RUN := $(HOMES) PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo lab nbs docs docs-serve readme test release-check bench clean
+.PHONY: help demo lab nbs docs docs-serve readme test test-neighbours release-check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test: $(VENV)/dev.stamp  ## everything that must hold: export, notebooks, tests,
 release-check: $(VENV)/dev.stamp  ## build the package and try it in a fresh environment, as a user gets it
 	$(RUN) python docs/release.py
 
+test-neighbours: $(VENV)/dev.stamp  ## install transformers, Lightning, fastai and others beside, and try each
+	tests/neighbours/run.sh $(VENV)
+
 bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs them), sliders and live display
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/overhead.py
@@ -61,4 +64,4 @@ bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs th
 	$(RUN) python benchmarks/live.py
 
 clean:  ## remove what was built and installed here
-	rm -rf $(VENV) .jupyter-home _docs _shots build dist *.egg-info demo_out
+	rm -rf $(VENV) $(VENV)-neighbours $(VENV)-fastai .jupyter-home _docs _shots build dist *.egg-info demo_out

@@ -21,6 +21,7 @@ _NAMES = {
     'engine.finder': ('LRFinder',),
     'engine.repeat': ('Repeats', 'repeat', 'sources'),
     'engine.compare': ('compare', 'compare_batch_sizes'),
+    'adapters.finder_for': ('finder_for',),
     'train.device': ('best_device',),
     'train.history': ('History', 'load_history'),
     'train.evaluate': ('accuracy',),

@@ -1,0 +1,77 @@
+"""A Learner of fastai; it needs an environment of its own, since it wants an older fastcore than nbdev"""
+import pytest
+import torch
+
+pytest.importorskip('fastai', reason='fastai is not installed: make test-neighbours installs it')
+
+from conftest import equal, net, weights  # noqa: E402
+from fastai.callback.core import Callback  # noqa: E402
+from fastai.callback.mixup import MixUp  # noqa: E402
+from fastai.callback.progress import ProgressCallback  # noqa: E402
+from fastai.callback.schedule import Learner  # noqa: E402
+from fastai.data.core import DataLoaders  # noqa: E402
+from fastai.data.load import DataLoader  # noqa: E402
+from fastai.losses import CrossEntropyLossFlat  # noqa: E402
+from fastai.optimizer import OptimWrapper, ranger  # noqa: E402
+
+from lrfinder_nb import finder_for, set_seed  # noqa: E402
+
+
+def torch_adam(params, lr, **kw): return OptimWrapper(params, torch.optim.AdamW, lr=lr, **kw)
+
+
+class Noisy(Callback):
+    "Changes the batch, and counts"
+    seen = 0
+    def before_batch(self):
+        self.seen += 1
+        self.learn.xb = tuple(x + .1*torch.randn_like(x) for x in self.learn.xb)
+
+
+def learner(cbs=(), lr=1e-3, **kw):
+    set_seed(1)
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(192, 8, generator=g)
+    rows = list(zip(x, (x[:, 0]*x[:, 1] > 0).long()))
+    dls = DataLoaders(DataLoader(rows[:160], bs=16, shuffle=True), DataLoader(rows[160:], bs=32))
+    learn = Learner(dls, net(), loss_func=CrossEntropyLossFlat(), lr=lr, cbs=list(cbs), **kw)
+    learn.remove_cb(ProgressCallback)
+    return learn
+
+
+def fitted(learn):
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2)
+    return weights(learn.model), [float(x) for x in learn.recorder.losses]
+
+
+KINDS = [{}, dict(opt_func=ranger), dict(opt_func=torch_adam), dict(cbs=[Noisy]), dict(cbs=[MixUp])]
+
+
+@pytest.mark.parametrize('kw', KINDS)
+def test_a_fit_after_the_sweep_is_that_with_the_rate_set_by_hand(held, kw):
+    held('fastai', 'sweep', 'verify', 'train', 'restored')
+    make = lambda **more: learner(**{**kw, 'cbs': [cb() for cb in kw.get('cbs', ())], **more})
+    learn = make()
+    before = weights(learn.model)
+    finder = finder_for(learn).range_test(progress=False).verify(progress=False).apply()
+    assert equal(before, weights(learn.model)) and learn.opt is None and learn.lr == finder.suggestion.lr
+    a = fitted(learn)
+    b = fitted(make(lr=finder.suggestion.lr))
+    assert a[1] == b[1] and equal(a[0], b[0])
+
+
+def test_callbacks_take_part_and_count_nothing():
+    learn = learner([Noisy()])
+    finder = finder_for(learn).range_test(num_iter=20, seed=0, progress=False)
+    plain = finder_for(learner()).range_test(num_iter=20, seed=0, progress=False)
+    assert finder.curve.losses[0] != plain.curve.losses[0]
+    assert next(cb for cb in learn.cbs if isinstance(cb, Noisy)).seen == 0
+
+
+def test_after_a_fit_and_with_groups():
+    learn = learner(splitter=lambda m: [list(m[0].parameters()), list(m[3].parameters())])
+    fitted(learn)
+    before, hypers = weights(learn.model), [dict(h) for h in learn.opt.hypers]
+    finder = finder_for(learn).range_test(num_iter=30, progress=False)
+    assert len(finder.curve) and equal(before, weights(learn.model))
+    assert [dict(h) for h in learn.opt.hypers] == hypers and isinstance(learn.loss_func, CrossEntropyLossFlat)
