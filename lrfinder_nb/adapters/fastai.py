@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .bound import Bound, Notes
+from .bound import Bound, LibraryStep
 from ..engine.state import preserved
 
 # %% ../../nbs/adapters/03_fastai.ipynb #bf8213fa
@@ -68,7 +68,7 @@ def _step_of(learn):
     def step(model, batch):
         learn.training, learn.iter = model.training, 0
         with _fitting(callbacks): return _forward(learn, model, batch, callbacks)
-    return step
+    return LibraryStep(step, learn, *callbacks)
 
 # %% ../../nbs/adapters/03_fastai.ipynb #275ce55e
 def _optimizer(learn):
@@ -91,6 +91,5 @@ def bind_learner(learn,  # a fastai `Learner`
     with preserved():
         if optimizer is None: optimizer = _optimizer(learn)
     train_dl = learn.dls.train if data is None else data
-    kept = tuple(Notes(x) for x in (learn, *_changing(learn)))
     valid_dl = (lambda: learn.dls.valid) if getattr(learn.dls, 'valid', None) is not None else None
-    return Bound(learn.model, optimizer, None, _step_of(learn), train_dl, valid_dl, dict(preserve=kept), write=write)
+    return Bound(learn.model, optimizer, None, _step_of(learn), train_dl, valid_dl, write=write)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import torch
 
-from .bound import Bound
+from .bound import Bound, LibraryStep
 from ..engine.state import preserved
 
 # %% ../../nbs/adapters/02_lightning.ipynb #a617bbdd
@@ -78,7 +78,7 @@ def _step_of(module, trainer):
             if hasattr(module, 'on_after_batch_transfer'): batch = module.on_after_batch_transfer(batch, 0)
             found = module.training_step(*(batch, 0)[:many])
         return found['loss'] if isinstance(found, dict) else found
-    return step
+    return LibraryStep(step, module)
 
 # %% ../../nbs/adapters/02_lightning.ipynb #30f8c379
 def _loader_of(holder, name):

@@ -8,7 +8,7 @@ __all__ = ['bind_trainer']
 # %% ../../nbs/adapters/01_trainer.ipynb #d406cc56
 from contextlib import contextmanager
 
-from .bound import Bound, Notes, plain_loader
+from .bound import Bound, LibraryStep, plain_loader
 from ..engine.state import preserved
 from ..engine.sweep import group_ratios, set_lr
 
@@ -85,9 +85,9 @@ def bind_trainer(trainer,  # a `transformers.Trainer`, or one of a subclass
     with _unnoticed(trainer):
         train_dl = _train_dl(trainer) if data is None else data
         if optimizer is None: optimizer, made = _optimizer(trainer)
-    step = lambda model, batch: trainer.compute_loss(model, trainer._prepare_inputs(batch))
+    loss = lambda model, batch: trainer.compute_loss(model, trainer._prepare_inputs(batch))
     clip = getattr(args, 'max_grad_norm', None) or None
-    options = dict(amp=_precision(args), clip=clip, preserve=(Notes(trainer),))
+    options = dict(amp=_precision(args), clip=clip)
     more = dict(valid_dl=_valid_dl(trainer), write=_writer(trainer, optimizer, made))
-    return Bound(trainer.model, optimizer, None, step, train_dl, options=options,
+    return Bound(trainer.model, optimizer, None, LibraryStep(loss, trainer), train_dl, options=options,
                  accumulation_steps=args.gradient_accumulation_steps, **more)

@@ -102,10 +102,12 @@ class LRFinder:
                  step=None,  # step(model, batch) -> loss, for batches that nothing else fits
                  preserve=(),  # further objects that a step touches: anything with a state
                  preserve_on:str='auto',  # where the copy of the state stays: 'device', 'cpu', 'disk'; 'auto' by room
+                 clip:float|None=None,  # largest norm that a gradient may have; None for any
                 ):
-        self._job = Task(model, optimizer, loss_fn, step, device, amp, check_preserve(preserve), on=preserve_on)
+        kept = dict(preserve=check_preserve(preserve), on=preserve_on)
+        self._job = Task(model, optimizer, loss_fn, step, device, amp, clip=clip, **kept)
         self._job.train_step()      # refuses what cannot be trained
-        self._seen_in = None
+        self._seen_in, self.clip = None, clip
         self._forget()
         self.model, self.optimizer, self.loss_fn, self.amp, self.step = model, optimizer, loss_fn, amp, step
 
@@ -302,7 +304,7 @@ class LRFinder:
         "Train the model with the suggestion as `max_lr`, or another one; arguments and result as in `fit_one_cycle`"
         from lrfinder_nb.train.one_cycle import fit_one_cycle     # reaches up
         if max_lr is None: max_lr = self.suggestion
-        options = {'amp': self.amp, 'step': self.step, **kw}
+        options = {'amp': self.amp, 'step': self.step, 'clip': self.clip, **kw}
         return fit_one_cycle(self.model, self.optimizer, self.loss_fn, train_dl, valid_dl, max_lr=max_lr, **options)
 
     def save(self, path):

@@ -38,8 +38,11 @@ class Task:
     seed: int|None = None  # seed of each pass; None for the random state as it is
     on: str = 'auto'  # where the copy of the state stays: 'auto', 'device', 'cpu' or 'disk'
     check: bool = False  # whether to warn of what a pass has changed and not put back
+    clip: float|None = None  # largest norm that a gradient may have; None for any
 
-    def train_step(self): return TrainStep(self.model, self.optimizer, self.loss_fn, self.step, self.device, self.amp)
+    def train_step(self):
+        how = self.loss_fn, self.step, self.device, self.amp, self.clip
+        return TrainStep(self.model, self.optimizer, *how)
     @property
     def loaders(self): return (self.train_dl,) if self.valid_dl is None else (self.train_dl, self.valid_dl)
     @property

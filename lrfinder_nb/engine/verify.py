@@ -153,7 +153,7 @@ def run_training(task:Task,  # what is trained
     "(`Training`, its state or None) after a whole training at `lr`; everything is put back"
     from lrfinder_nb.train.one_cycle import TrainingDiverged, fit_one_cycle     # reaches up
     loader, epochs = plan.loader_and_epochs(task.train_dl)
-    options = dict(dict(amp=task.amp, step=task.step, progress=False), **plan.training)
+    options = dict(dict(amp=task.amp, step=task.step, clip=task.clip, progress=False), **plan.training)
     with preserved(*task.touched, plan.valid_dl):
         if task.seed is not None: set_seed(task.seed, task.train_dl)
         try: history = fit_one_cycle(task.model, task.optimizer, task.loss_fn, loader, plan.valid_dl, max_lr=lr,
