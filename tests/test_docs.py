@@ -162,7 +162,7 @@ def test_try(url, new_page):
         path.wait_for(state='attached')
         state = lambda: (rate.inner_text(), path.get_attribute('d'))
         field = lambda name: float(page.get_by_role('spinbutton', name=f'{name}, as a number').input_value())
-        says = lambda **settings: f'lr {analyse(curve, **{"diverge_threshold": 4, **settings}).suggestion.lr:.2e}'
+        says = lambda **settings: f'lr {analyse(curve, **{"diverge_threshold": 4, **settings}).suggestion.lr:.1e}'
         start = state()
         assert start[0] == says() and page.locator('#try-still').count() == 0
         page.get_by_role('slider', name='beta').focus()
@@ -233,6 +233,15 @@ def test_readme(html):
         elif t.startswith(ini['git_url']):
             assert (ROOT/re.sub('^/(tree|blob)/[^/]+/', '', t.removeprefix(ini['git_url']))).exists(), t
         else: assert t.startswith('https://'), t
+
+
+def test_the_readme_is_short():
+    "At most 500 words before the table of pages; code, outputs and pictures do not count"
+    text = (ROOT/'README.md').read_text().split('## Which page')[0]
+    for aside in (r'^```.*?^```$', r'^    .*?$', r'<!--.*?-->', r'^<table>.*?$', r'^!\[.*?$', r'\]\(\S+\)'):
+        text = re.sub(aside, '', text, flags=re.M | re.S)
+    words = re.findall(r"[\w'`_().-]*\w[\w'`_().-]*", text)
+    assert 200 < len(words) <= 500, len(words)
 
 
 # What bad input gets

@@ -1,7 +1,7 @@
 """A finder answers on every task that can be learned, and refuses every one that cannot
 
-A task that cannot be learned has labels without relation to its inputs and more samples than its model could memorise within a sweep, or a
-model whose output does not depend on its parameters.
+A task that cannot be learned has labels without relation to its inputs and more samples than its model could memorise
+within a sweep, or a model whose output does not depend on its parameters.
 """
 from functools import partial
 
@@ -139,7 +139,8 @@ NOT_LEARNED = {
     'relabelled, cnn with adamw': (SmallCNN, optim.AdamW, relabelled, cross_entropy),
     'relabelled, gru with adam': (Rows, optim.Adam, relabelled, cross_entropy),
     'relabelled, two classes': (lambda: mlp(64, 48, 2), optim.RMSprop, lambda: relabelled(classes=2), cross_entropy),
-    'relabelled, small batches': (lambda: centred(64, 48, 10), optim.Adam, lambda: relabelled(batch_size=8), cross_entropy),
+    'relabelled, small batches': (lambda: centred(64, 48, 10), optim.Adam, lambda: relabelled(batch_size=8),
+                                  cross_entropy),
     'relabelled, large batches': (lambda: centred(64, 48, 10), optim.Adam, lambda: relabelled(batch_size=512),
                                   cross_entropy),
     'noise, mlp with adam': (lambda: mlp(64, 64, 10), optim.Adam, noise_pictures, cross_entropy),
@@ -182,5 +183,6 @@ def test_what_cannot_be_learned_has_none(name):
 
 def test_an_output_without_a_gradient_is_refused_at_once():
     model = mlp(64, 10)
-    finder = LRFinder(model, optim.SGD(model.parameters(), lr=.1), lambda output, target: cross_entropy(output.detach(), target))
+    loss_fn = lambda output, target: cross_entropy(output.detach(), target)
+    finder = LRFinder(model, optim.SGD(model.parameters(), lr=.1), loss_fn)
     with pytest.raises(ValueError, match='the loss has no gradient'): finder.range_test(written()(), progress=False)
