@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 HOMES := JUPYTER_CONFIG_DIR=$(CURDIR)/.jupyter-home/config JUPYTER_DATA_DIR=$(CURDIR)/.jupyter-home/data IPYTHONDIR=$(CURDIR)/.jupyter-home/ipython
 RUN := $(HOMES) PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo lab nbs docs docs-serve readme test test-neighbours release-check bench clean
+.PHONY: help demo demo-project lab nbs docs docs-serve readme test test-neighbours release-check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 
 demo: $(VENV)/run.stamp  ## install, sweep a small CNN on handwritten digits, show the rate and train with it
 	$(BIN)/python -m lrfinder_nb.project.demo
+
+demo-project: $(VENV)/run.stamp  ## from a folder of images to a trained model: the four commands on the digits
+	$(BIN)/python -m lrfinder_nb.project.shell
 
 lab: $(VENV)/dev.stamp  ## open the quickstart notebook in JupyterLab
 	$(RUN) jupyter lab nbs/tutorials/quickstart.ipynb
@@ -64,4 +67,4 @@ bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs th
 	$(RUN) python benchmarks/live.py
 
 clean:  ## remove what was built and installed here
-	rm -rf $(VENV) $(VENV)-neighbours $(VENV)-fastai .jupyter-home _docs _shots build dist *.egg-info demo_out
+	rm -rf $(VENV) $(VENV)-neighbours $(VENV)-fastai .jupyter-home _docs _shots build dist *.egg-info demo_out demo_project

@@ -217,7 +217,7 @@ def train_fold(config:Config,  # the settings
         if first() and not resume and (to := put_aside(folder, _old_files(folder))): log.info(f'Older results are in {to}')
         gathered(None)      # the others wait until the folder is ready
         if first() and not (folder/'config.yaml').exists(): write_file(folder/'config.yaml', 'the settings', lambda f: f.write(to_yaml(config).encode()))
-        board = stack.enter_context(closing(Board(folder/'tensorboard'))) if first() else None
+        board = stack.enter_context(closing(Board(folder/'tensorboard')))      # in every process, or their steps would differ
         model, history = train_stages(task, folder, resume, board)
         save_history(history, folder)
         if history.ended == 'stopped':
