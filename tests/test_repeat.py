@@ -1,4 +1,6 @@
 """Several runs: their bar, their silence, their notes, and answers that rest on short trainings"""
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -57,6 +59,7 @@ def test_verified_runs_answer_with_their_trials():
     assert runs.steps == plain.steps + sum(t.steps for t in runs.trials)
     assert str(runs.steps) in runs.notes[0]
     assert runs.analyse(rule='minimum').lr == runs.lr
+    assert 'recommended' in runs._repr_html_()
     assert runs.analyse(rule='steepest').trials is runs.trials
 
 
@@ -89,3 +92,28 @@ def test_compare_and_sources_verify():
     assert all(len(runs.trials) == 1 for runs in found.variants.values())
     assert found.steps == sum(runs.steps for runs in found.variants.values())
     assert len(sources(make, MSE, DL, 2, verify=True, progress=False).varied['noise'].trials) == 2
+
+
+def hopeless():
+    "A model whose loss does not follow from its weights, so that no sweep gives a rate"
+    model = nn.Linear(4, 1)
+    return model, torch.optim.SGD(model.parameters(), lr=1e-3)
+
+
+def no_use(out, target): return 0*out.mean() + torch.rand(())
+
+
+def test_runs_without_a_suggestion_are_silent_and_say_why_once():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        runs = repeat(hopeless, no_use, DL, 5, progress=False)
+        runs.plot()
+        html, _ = runs._repr_html_(), (repr(runs), runs.to_dict())
+    assert runs.problem
+    assert html.count(runs.runs[0].problem[:40]) == 1
+
+
+def test_shapes_are_compared_at_the_same_rates():
+    runs = repeat(make, MSE, DL, 3, progress=False)
+    assert len({a.curve.lrs[0] for a in runs.runs}) > 1     # they begin at different rates
+    assert 'shapes disagree' not in [symptom.name for symptom in runs.diagnosis]

@@ -95,7 +95,8 @@ class Repeats(Consensus):
         return {**super().to_dict(), **own, **trials}
     def __repr__(self): return super().__repr__().replace('Consensus(', 'Repeats(', 1)
     def _repr_html_(self):
-        lines = [*(f'⚠ {symptom}' for symptom in self.diagnosis), *self.notes]
+        said = [f'⚠ {symptom}' for symptom in self.diagnosis if symptom.name != 'no rate']      # the head says that
+        lines = [*said, *self.notes]
         return super()._repr_html_() + ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in lines)
 
 # %% ../../nbs/engine/09_repeat.ipynb #66228566

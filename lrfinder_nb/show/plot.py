@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from ..core.consensus import named
+from ..core.consensus import named, trend_at
 from ..core.curve import HUGE, LossCurve
 from ..core.suggest import analyse
 from ..core.trend import ema, start_level
@@ -225,10 +225,7 @@ def plot_variants(variants:dict,  # names and a `Consensus` of each
 def _draw_middle(ax, runs, colour=BLUE, label='median'):
     "The trend of the pooled curve, and a band over the middle 80 % of the trends"
     pooled, n = runs.pooled, runs.pooled.cut
-    table = np.full((len(runs), n), np.nan)
-    for row, analysis in zip(table, runs.runs):
-        shared = min(analysis.cut, n)
-        row[:shared] = analysis.trend.values[:shared]
+    table = np.array([trend_at(analysis, pooled.trend.lrs[:n]) for analysis in runs.runs])
     seen = ~np.isnan(table).all(0)
     low, high = np.nanquantile(table[:, seen], [.1, .9], axis=0)
     ax.fill_between(pooled.trend.lrs[:n][seen], low, high, color=colour, alpha=.2, linewidth=0, zorder=1)
