@@ -100,8 +100,14 @@ def other_range(curve:LossCurve,  # a quick pass over the usual range
     if len(curve) <= EARLY: return LOWER if curve.ended in ('diverged', 'non-finite') else None
     if curve.ended != 'completed': return None
     landmarks = _landmarks(curve)
-    last_decade = landmarks.lowest >= curve.lrs[-1]/10
-    return HIGHER if landmarks.exploded is None and (last_decade or not landmarks.fell) else None
+    if landmarks.exploded is not None: return None
+    return HIGHER if not landmarks.fell or _still_falls(curve) else None
+
+
+def _still_falls(curve):
+    "Whether the last losses lie below those of a decade before by more than their noise"
+    late, before = (float(np.median(curve.losses[part])) for part in (slice(-3, None), slice(-9, -4)))
+    return late < before - 2*noise_level(curve.losses)
 
 # %% ../../nbs/core/11_coarse.ipynb #5264ba70
 BELOW = 2.2  # decades by which the second pass begins below the focus

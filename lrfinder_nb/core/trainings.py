@@ -117,8 +117,9 @@ def _suggestion(t):
 def _why(t):
     "The reason in words"
     length = 'whole trainings' if t.horizon == 1 else f'trainings of {t.horizon:g} of the length'
-    others = [f'{v:.3g} at {lr:.0e}' for lr, v in t.values.items() if lr != t.best.lr]
-    beside = f" ({t.values[t.best.lr]:.3g}; {', '.join(others)})" if others else ''
+    shown = {x.lr: x.row.get(t.judge, x.value) for x in t.trainings}       # a metric as it was measured
+    others = [f'{shown[lr]:.3g} at {lr:.0e}' for lr in t.values if lr != t.best.lr]
+    beside = f" ({shown[t.best.lr]:.3g}; {', '.join(others)})" if others else ''
     return f'{len(t)} {length}: {t.judge} is best at {t.best.lr:.0e}{beside}'
 
 
