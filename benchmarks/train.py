@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 import warnings
+from importlib.util import find_spec
 
 import torch
 from overhead import processor
@@ -27,7 +28,9 @@ def task():
     "(model, loader) whose step takes about 10 ms on one core"
     torch.manual_seed(0)
     x, y = torch.randn(BATCH*STEPS, 1, 8, 8), torch.randint(0, 10, (BATCH*STEPS,))
-    model = nn.Sequential(nn.Conv2d(1, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU(), nn.Conv2d(48, 128, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+    first, second = nn.Conv2d(1, 48, 3, padding=1), nn.Conv2d(48, 128, 3, stride=2, padding=1)
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10)
+    model = nn.Sequential(first, nn.BatchNorm2d(48), nn.ReLU(), second, nn.ReLU(), *head)
     return model, DataLoader(TensorDataset(x, y), BATCH, shuffle=True)
 
 
@@ -36,23 +39,34 @@ def bare(model, dl):
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, LR, total_steps=len(dl))
     model.train()
     for x, y in dl:
-        opt.zero_grad(); LOSS(model(x), y).backward(); opt.step(); schedule.step()
+        opt.zero_grad()
+        LOSS(model(x), y).backward()
+        opt.step()
+        schedule.step()
 
 
-def ours(model, dl): fit_one_cycle(model, torch.optim.AdamW(model.parameters()), LOSS, dl, max_lr=LR, epochs=1, progress=False)
+def ours(model, dl):
+    opt = torch.optim.AdamW(model.parameters())
+    fit_one_cycle(model, opt, LOSS, dl, max_lr=LR, epochs=1, progress=False)
 
 
 def lightning(model, dl):
     import pytorch_lightning as pl
 
     class Module(pl.LightningModule):
-        def __init__(self): super().__init__(); self.model = model
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
         def training_step(self, batch, i): return LOSS(self.model(batch[0]), batch[1])
         def configure_optimizers(self):
             opt = torch.optim.AdamW(self.parameters())
-            return dict(optimizer=opt, lr_scheduler=dict(scheduler=torch.optim.lr_scheduler.OneCycleLR(opt, LR, total_steps=len(dl)), interval='step'))
+            schedule = torch.optim.lr_scheduler.OneCycleLR(opt, LR, total_steps=len(dl))
+            return dict(optimizer=opt, lr_scheduler=dict(scheduler=schedule, interval='step'))
 
-    pl.Trainer(accelerator='cpu', logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1, default_root_dir=SCRATCH).fit(Module(), dl)
+    silent = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer = pl.Trainer(accelerator='cpu', max_epochs=1, default_root_dir=SCRATCH, **silent)
+    trainer.fit(Module(), dl)
 
 
 def fastai(model, dl):
@@ -61,7 +75,8 @@ def fastai(model, dl):
     from fastai.basics import DataLoaders, Learner, OptimWrapper
     from fastai.callback import schedule        # adds fit_one_cycle
     assert schedule
-    learn = Learner(DataLoaders(dl, dl), model, loss_func=LOSS, path=SCRATCH, opt_func=partial(OptimWrapper, opt=torch.optim.AdamW))
+    adamw = partial(OptimWrapper, opt=torch.optim.AdamW)
+    learn = Learner(DataLoaders(dl, dl), model, loss_func=LOSS, path=SCRATCH, opt_func=adamw)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, LR)
 
 
@@ -69,8 +84,8 @@ def trainers():
     "What can be run here"
     found = {'bare loop': bare, 'lrfinder_nb': ours, 'bare loop again': bare}
     for name, (module, f) in {'Lightning': ('pytorch_lightning', lightning), 'fastai': ('fastai', fastai)}.items():
-        try: __import__(module); found[name] = f
-        except ImportError: print(f'{name} is not installed and left out', file=sys.stderr)
+        if find_spec(module): found[name] = f
+        else: print(f'{name} is not installed and left out', file=sys.stderr)
     return found
 
 
@@ -85,7 +100,8 @@ def seconds(f, model, dl):
 
 
 def main():
-    warnings.filterwarnings('ignore'); logging.disable(logging.WARNING)
+    warnings.filterwarnings('ignore')
+    logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     model, dl = task()
     fs = trainers()
@@ -97,7 +113,8 @@ def main():
         rows.append({n: times[n] for n in fs})
     least = {n: min(r[n] for r in rows) for n in fs}      # the rounds that the rest of the machine disturbed least
     ratio = {n: round(least[n]/least['bare loop'], 4) for n in fs}
-    body = dict(cpu=processor(), torch=torch.__version__, step_ms=round(1e3*least['bare loop']/STEPS, 2), epoch_over_bare_loop=ratio, target=1.03)
+    step_ms = round(1e3*least['bare loop']/STEPS, 2)
+    body = dict(cpu=processor(), torch=torch.__version__, step_ms=step_ms, epoch_over_bare_loop=ratio, target=1.03)
     (RESULTS/'train.json').write_text(json.dumps(body, indent=1) + '\n')
     print(json.dumps(body, indent=1))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from ..core.files import read_file, read_number, to_json, write_file
-from ..engine.parallel import mean_of_ranks
+from ..engine.parallel import mean_of_ranks, ranks
 
 # %% ../../nbs/train/01_history.ipynb #245199d9
 def best_row(rows  # dicts of epochs
@@ -135,8 +135,10 @@ class Record:
     def fetch(self):
         "The index of the first loss that is not finite among those fetched now, or None"
         if not self.waiting: return None
-        losses, start = mean_of_ranks(torch.stack(self.waiting)), len(self.losses)
-        self.waiting, new = [], losses.tolist()
+        start, waiting = len(self.losses), self.waiting
+        alone = len(waiting) == ranks() == 1        # the usual case on the CPU, and the cheapest
+        new = [waiting[0].item()] if alone else mean_of_ranks(torch.stack(waiting)).tolist()
+        self.waiting = []
         self.losses += new
         return next((start + i for i, loss in enumerate(new) if not math.isfinite(loss)), None)
 
