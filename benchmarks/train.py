@@ -1,4 +1,4 @@
-"""What does `fit_one_cycle` cost over a bare loop with the same schedule? Beside other trainers that are installed, interleaved.
+"""What does `fit_one_cycle` cost over a bare loop with the same schedule? Beside other trainers that are installed.
 
     python benchmarks/train.py              writes benchmarks/results/train.json and prints a table
 """

@@ -125,7 +125,8 @@ def run(path, net=plain_net, loss_fn=None, dl=None, valid_dl=None, opt=torch.opt
     set_seed(0)
     model = net()
     loss_fn, dl = loss_fn or nn.CrossEntropyLoss(), DataLoader(data(), 8, shuffle=True) if dl is None else dl
-    return fit_one_cycle(model, opt(model.parameters(), lr=.01), loss_fn, dl, valid_dl, checkpoint=path, **KW | kw), model
+    h = fit_one_cycle(model, opt(model.parameters(), lr=.01), loss_fn, dl, valid_dl, checkpoint=path, **KW | kw)
+    return h, model
 
 
 @pytest.mark.parametrize('said, kw', [

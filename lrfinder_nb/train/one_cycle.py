@@ -18,8 +18,8 @@ from ..engine.background import hold
 from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped, together, wrapped
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
-from .callbacks import KeepBest, Moment, check_callbacks, displays, loggers, told
-from .checkpoint import (Attributes, fresh_workers, load_checkpoint, parts_of, resume, samplers_of,
+from .callbacks import KeepBest, Moment, check_callbacks, displays, loggers, methods_of
+from .checkpoint import (Attributes, fresh_workers, load_checkpoint, modules_of, resume, samplers_of,
                                           save_checkpoint)
 from .device import channels_last, check_device, place
 from .evaluate import evaluate
@@ -43,7 +43,7 @@ class _Training:
         self.record, self.loss = Record(step.device), step.loss_fn if isinstance(step.loss_fn, nn.Module) else None
         best = [KeepBest()] if plan.keep == 'best' else []
         self.callbacks = check_callbacks(plan.callbacks) + best + loggers(plan.log_to) + displays(plan.progress)
-        self.told, self.ending = told(self.callbacks), None
+        self.told, self.ending = methods_of(self.callbacks), None
         self.last = max(1, round(plan.stop_at*plan.epochs*self.steps))      # the step after which it ends
 
     def now(self):
@@ -69,8 +69,8 @@ class _Training:
 
     def parts(self):
         "What a checkpoint holds, by name"
-        watched = parts_of(self.model) | samplers_of(self.train_dl)
-        if self.loss is not None: watched |= {f'loss {name}': m for name, m in parts_of(self.loss).items()}
+        watched = modules_of(self.model) | samplers_of(self.train_dl)
+        if self.loss is not None: watched |= {f'loss {name}': m for name, m in modules_of(self.loss).items()}
         found = dict(model=self.model, loss=self.loss, optimizer=self.step.optimizer, rates=self.rates,
                      scaler=self.step.scaler, attributes=Attributes(watched, always=('seed',)))
         found |= {f'callback {i}': c for i, c in enumerate(self.callbacks) if hasattr(c, 'load_state_dict')}
@@ -221,7 +221,7 @@ def fit_one_cycle(model:nn.Module,  # the model
                   anneal:str='cos',  # 'cos' or 'linear'
                   cycle_momentum:bool=True,  # let the momentum fall and rise against the rate
                   checkpoint=None,  # file to save to after each epoch, and to go on from where it exists
-                  keep:str='last',  # the weights to end with: 'last', or 'best' for those with the least validation loss
+                  keep:str='last',  # the weights to end with: 'last', or 'best' for the smallest validation loss
                   stop_at:float=1.,  # share of the steps after which to end, the schedule being that of all
                   callbacks=None,  # objects with some of the methods `begin`, `step`, `epoch`, `end`; see `Callback`
                   log_to=None,  # 'tensorboard', 'wandb', 'mlflow' or a function write(values, step)
