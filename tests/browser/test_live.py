@@ -66,7 +66,8 @@ def test_background(nb, shots):
     panel = Panel(nb, 'finder', -1)
     panel.rate.wait_for()
     assert nb.ask('[finder.curve.ended, 5 < len(finder.curve) < 1400, same()]') == ['stopped', True, True]
-    rate, twin = f"lr {nb.ask('finder.suggestion.lr'):.2e}", nb.twins.last
+    rate = nb.ask("'no suggestion' if finder.problem else f'lr {finder.suggestion.lr:.2e}'")
+    twin = nb.twins.last
     told = lambda: panel.rate.text_content() == rate and rate in twin.get_attribute('alt')
     nb.until(told, lambda: f'{rate}, not {panel.answer()}')
     assert not twin.is_visible()
@@ -124,3 +125,29 @@ def test_a_training_shows_one_table(lab, new_page, shots):
     nb.page.wait_for_timeout(300)
     assert nb.page.locator('.jp-OutputArea table:visible').count() == 1
     nb.page.screenshot(path=shots/'training.png')
+
+
+REPEAT = '''
+from lrfinder_nb import repeat
+def make():
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    return model, torch.optim.AdamW(model.parameters())
+def batches():
+    class Slow:
+        def __iter__(self): return slow()
+    return Slow()
+runs = repeat(make, nn.functional.mse_loss, batches(), runs=3, num_iter=60)
+print('then:', len(runs))'''
+
+
+def test_runs_grow(lab, new_page, shots):
+    "Each finished run stays in the picture while the next one grows, and the end is told"
+    lab.write('repeat.ipynb', SETUP, REPEAT)
+    nb = Notebook(lab, new_page(), 'repeat.ipynb')
+    nb.run_all()
+    box = nb.page.locator('.lrx')
+    nb.until(lambda: 'run 2 of 3' in box.inner_text() and box.locator('.of-run').count() == 1, box.inner_text, 30)
+    nb.page.screenshot(path=shots/'live-runs.png')
+    nb.page.get_by_text('then: 3', exact=True).wait_for()
+    nb.until(lambda: '3 of 3 runs' in box.inner_text() and box.locator('.of-run').count() == 3, box.inner_text)
+    assert not box.locator('progress').is_visible()
