@@ -22,7 +22,7 @@ UPWARD = {      # inside methods: what users hold draws and trains, a script loa
     ('engine.finder', 'show.plot_trials'), ('engine.finder', 'train.one_cycle'),
     ('engine.verify', 'train.one_cycle'),
     ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'), ('engine.repeat', 'train.one_cycle'),
-    ('engine.compare', 'show.plot'),
+    ('engine.compare', 'show.plot'), ('engine.runs', 'show.live_runs'),
     ('train.history', 'show.plot'), ('train.callbacks', 'show.live'),
 }
 FOUND = modules()
