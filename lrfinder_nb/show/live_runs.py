@@ -8,8 +8,6 @@ __all__ = ['growing_svg', 'LiveRuns']
 # %% ../../nbs/show/09_live_runs.ipynb #9bc20259
 from contextlib import suppress
 
-import numpy as np
-
 from ..core.consensus import consensus
 from ..core.curve import HUGE, LossCurve
 from ..core.suggest import analyse
