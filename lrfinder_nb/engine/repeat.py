@@ -15,7 +15,7 @@ import numpy as np
 from ..core.checks import check_count, check_number
 from ..core.consensus import Consensus, diagnose_runs
 from ..core.suggest import NoSuggestion, analyse
-from .runs import RunPlan, RunsBar, check_make, fresh, in_turn, samplers
+from .runs import RunPlan, RunsBar, check_make, fresh, in_turn, runs_view, samplers
 from .state import preserved, set_seed
 
 # %% ../../nbs/engine/09_repeat.ipynb #f0ff7265
@@ -135,7 +135,7 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
            *, verify:bool=False,  # let short trainings follow each sweep, as `finder.verify` does
            within:float=1.5,  # 'auto': stop where the ends of the 90 % interval of the rate lie within this factor
            most:int=12,  # 'auto': at most so many runs
-           progress:bool=True,  # show a bar, in a notebook or a terminal
+           progress:bool=True,  # show the runs as they grow, as a bar in a terminal
            **kw,  # arguments of `LRFinder` (device, amp, step, preserve) and of `range_test` (num_iter, valid_dl, ...)
           ) -> Repeats:
     "The sweep several times, each from its own seed; all that was touched is put back"
@@ -146,7 +146,7 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
     plan, seeds = RunPlan(make, loss_fn, train_dl, verify, kw), range(seed, seed + planned)
     result = lambda done: _repeats(plan, done, seeds[:len(done)], planned)
     enough = lambda done: len(done) == planned or auto and _settled(result(done), within)
-    view = RunsBar(planned, plan.steps, progress)
+    view = runs_view(planned, plan.steps, progress)
     with preserved(train_dl):
         try: done = _collect(in_turn(plan, seeds, view, []), enough)
         finally: view.close()
@@ -200,7 +200,7 @@ def sources(make,  # make() -> (model, optimizer), fresh ones
             runs:int=5,  # sweeps for each source, from 2
             seed:int=0,  # first seed
             *, verify:bool=False,  # let short trainings follow each sweep
-            progress:bool=True,  # show a bar, in a notebook or a terminal
+            progress:bool=True,  # show the runs as they grow, as a bar in a terminal
             **kw,  # arguments of `LRFinder` and of `range_test`, as in `repeat`
            ) -> Sources:
     "Vary weights, order of the data, and noise (augmentation, dropout) one at a time"
