@@ -23,7 +23,7 @@ from ..core.schedule import sweep_lrs
 from ..core.suggest import Analysis, Suggestion, analyse
 from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
-from .background import Background, hold
+from .background import TURN, Background, hold
 from .parallel import join, ranks
 from .passes import Task, rereadable
 from .progress import bar_of, cell_number, view_of
@@ -187,7 +187,8 @@ class LRFinder:
         "Run in the foreground or in a thread"
         run = partial(self._run, run, view)
         if background: self._task = Background(run, self.model, stopping, self.optimizer)
-        else: run()
+        else:
+            with TURN: run()        # sweeps of other threads wait
         return self
 
     def _view(self, progress, lrs, diverge_threshold, step_mode, stopping):

@@ -185,7 +185,7 @@ def check_preserve(things,  # what the user passed
         raise TypeError(f"preserve must be a list of objects, got {type(things).__name__}; put it in brackets: preserve=[...]")
     for x in things:
         if isinstance(x, (str, bytes, bool, int, float, type, type(None), Mapping, list, tuple, set, frozenset)):
-            raise TypeError(f"preserve must hold objects with a state, got {type(x).__name__} {x!r:.40}; "
+            raise TypeError(f"preserve must hold objects with a state, got {type(x).__name__}; "
                             "list the modules, optimizers or schedulers themselves")
     return tuple(things)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..engine.background import hold
+from ..engine.background import TURN, hold
 from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped, together, wrapped
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
@@ -172,7 +172,7 @@ def train(model:nn.Module,  # the model
     "Carry out a plan"
     join()
     hold(model)
-    with together(): return _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan)
+    with TURN, together(): return _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan)
 
 
 def _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan):

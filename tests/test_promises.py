@@ -1,0 +1,265 @@
+"""What the library says before it sweeps, and what it finds out afterwards: slips, what has no state, checks, places, threads"""
+import functools
+import threading
+import time
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from lrfinder_nb.engine import keep
+from lrfinder_nb.engine.finder import LRFinder
+from lrfinder_nb.engine.keep import place
+from lrfinder_nb.engine.state import Seen, preserved, snapshot
+
+torch.set_num_threads(1)
+SWEEP = dict(num_iter=6, start_lr=1e-5, end_lr=1., progress=False)
+X, Y = torch.randn(8, 4), torch.arange(8) % 2
+
+
+def net(out=2): return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, out))
+
+
+def finder(model=None, loss_fn=F.cross_entropy, **kw):
+    model = model or net()
+    return LRFinder(model, torch.optim.AdamW(model.parameters(), 1e-3), loss_fn, **kw)
+
+
+def sweep(batches=((X, Y),), model=None, loss_fn=F.cross_entropy, step=None, **kw):
+    loader = list(batches) if isinstance(batches, tuple) else batches
+    return finder(model, loss_fn, step=step).range_test(loader, **{**SWEEP, **kw})
+
+
+# The commonest slips, each with its remedy, and torch's own error as the cause
+
+class Head(nn.Module):
+    "A model that returns an object with logits"
+    def __init__(self):
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x): return SimpleNamespace(logits=self.net(x))
+
+
+SLIPS = dict(
+    loss_class=('CrossEntropyLoss(...)', lambda: sweep(loss_fn=nn.CrossEntropyLoss)),
+    loader_class=('DataLoader(...)', lambda: sweep(DataLoader)),
+    model_class=('Linear(...)', lambda: LRFinder(nn.Linear, None)),
+    no_loss_fn=('pass a loss_fn', lambda: sweep(loss_fn=None)),
+    three_parts=('pass step=', lambda: sweep(((X, Y, torch.ones(8)),))),
+    more_fields=('pass step=', lambda: sweep((dict(x=X, mask=Y, labels=Y),))),
+    output=('out.logits', lambda: sweep(model=Head())),
+    float_labels=('y.long()', lambda: sweep(((X, Y.float()),))),
+    column_labels=('y.squeeze(1)', lambda: sweep(((X, Y[:, None]),))),
+    missing_class=('got the class 5', lambda: sweep(((X, Y + 5 - Y),))),
+    whole_labels=('y.float()', lambda: sweep(((X, Y[:, None]),), net(1), F.binary_cross_entropy_with_logits)),
+    doubles=('x.float()', lambda: sweep(((X.double(), Y),))),
+    pixels=('x.float()/255', lambda: sweep(((X.byte(), Y),))),
+    halves=("amp='bf16'", lambda: sweep(model=net().bfloat16())),
+    array=('torch.as_tensor', lambda: sweep(((X.numpy(), Y),))),
+    text=('tokenizer', lambda: sweep(((['a', 'b'], Y),))),
+    one_sample=('drop_last=True', lambda: sweep(((X[:1], Y[:1]),), nn.Sequential(net(), nn.BatchNorm1d(2)))),
+    used_up=('makes the batches', lambda: sweep(iter([]))),
+    preserve_one=('preserve=[...]', lambda: finder(preserve=torch.optim.SGD(net().parameters()))),
+    preserve_dict=('dict', lambda: finder(preserve=[dict(a=net())])),
+    preserve_list=('list', lambda: finder(preserve=[[net()]])),
+    preserve_word=('str', lambda: finder(preserve=['scheduler'])),
+    preserve_on=("'gpu'", lambda: finder(preserve_on='gpu').range_test([(X, Y)], **SWEEP)),
+    num_iter=('pass 12', lambda: sweep(num_iter=12.0)))
+WITH_CAUSE = {'no_loss_fn', 'three_parts', 'more_fields', 'output', 'float_labels', 'doubles', 'array', 'text', 'one_sample'}
+
+
+@pytest.mark.parametrize('slip', SLIPS)
+def test_slips(slip):
+    remedy, call = SLIPS[slip]
+    with pytest.raises((TypeError, ValueError)) as e: call()
+    assert remedy in str(e.value) and '\n' not in str(e.value) and len(str(e.value)) < 300, str(e.value)
+    if slip in WITH_CAUSE: assert isinstance(e.value.__cause__, Exception)
+
+
+def test_an_error_of_the_users_own_is_not_explained():
+    def step(model, batch): raise ZeroDivisionError('mine')
+    with pytest.raises(ZeroDivisionError, match='mine') as e: sweep(step=step)
+    assert e.value.__cause__ is None
+
+
+# What a sweep has changed and could not put back is named
+
+class Cached(Dataset):
+    "A data set with a cache of functools, which cannot be turned back"
+    def __init__(self): self.read = functools.lru_cache(None)(lambda i: X[i] + torch.randn(4))
+    def __len__(self): return 8
+    def __getitem__(self, i): return self.read(i), Y[i]
+
+
+CALLS, BATCHES = 0, [(X, Y)]
+
+
+def counting(model, batch):
+    global CALLS
+    CALLS += 1
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+class Counted(nn.Linear):
+    made = 0
+    def forward(self, x):
+        Counted.made += 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize('name, call', [
+    ('global CALLS', lambda: sweep(step=counting, check=True)), ('Counted', lambda: sweep(model=Counted(4, 2), check=True)),
+    ('read', lambda: sweep(DataLoader(Cached(), 4), check=True))])
+def test_what_could_not_be_put_back_is_named(name, call):
+    with pytest.warns(RuntimeWarning, match='could not be put back') as caught: call()
+    assert name in str(caught[0].message)
+
+
+def test_nothing_is_said_where_all_is_back():
+    model = nn.Sequential(net(), nn.BatchNorm1d(2), nn.Dropout())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        sweep(DataLoader(TensorDataset(X, Y), 4, shuffle=True), model, check=True)
+
+
+def test_one_part_that_cannot_be_put_back_keeps_no_other_from_it():
+    class Evil(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin, self.table = nn.Linear(4, 2), np.zeros(2)
+        def forward(self, x):
+            self.table.flags.writeable = False
+            return self.lin(x)
+    model = Evil()
+    old, frozen = model.lin.weight.detach().clone(), model.train()
+    with pytest.warns(RuntimeWarning, match=r'could not put back model\.table'): sweep(model=model)
+    assert torch.equal(model.lin.weight, old) and model.training and frozen.lin.weight.grad is None
+
+
+# Where the copy stays
+
+def test_copies_go_where_there_is_room(monkeypatch):
+    cpu, card = torch.device('cpu'), torch.device('cuda', 0)
+    for free, where in ((10, 'device'), (9, 'cpu')): assert place('auto', {card: 5}, lambda d: free)[card] == where
+    seen = []
+    monkeypatch.setattr(keep, 'free_bytes', lambda d: 100)       # a small device
+    monkeypatch.setattr(keep, 'copied', lambda x, where: (seen.append(where), x.clone())[1])
+    for size, where in ((10, 'device'), (20, 'cpu')):     # 40 and 80 bytes
+        seen.clear()
+        snapshot(nn.Linear(1, size, bias=False), Seen())
+        assert set(seen) == {where}, (size, seen)
+
+
+def test_a_fresh_optimizer_costs_no_copy_of_moments(monkeypatch):
+    model, sizes = net(), []
+    monkeypatch.setattr(keep, 'copied', lambda x, where: (sizes.append(x.numel()), x.clone())[1])
+    with preserved(model, torch.optim.AdamW(model.parameters())): pass
+    assert sum(sizes) == sum(p.numel() for p in model.parameters())
+
+
+def test_what_is_shared_is_copied_once(monkeypatch):
+    model, sizes = net(), []
+    monkeypatch.setattr(keep, 'copied', lambda x, where: (sizes.append(x.numel()), x.clone())[1])
+    with preserved(model, torch.optim.SGD(model.parameters()), model[0], [p.data for p in model.parameters()]): pass
+    assert sum(sizes) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_large_data_set_is_not_copied(monkeypatch):
+    seen = []
+    monkeypatch.setattr(keep, 'copied', lambda x, where: (seen.append(tuple(x.shape)), x.clone())[1])
+    with preserved(DataLoader(TensorDataset(torch.zeros(1000, 10), torch.zeros(1000)), 4)): pass
+    assert (1000, 10) not in seen
+
+
+# Background and threads
+
+class Slow(list):
+    "Batches that take their time"
+    def __iter__(self):
+        for b in super().__iter__():
+            time.sleep(.01)
+            yield b
+
+
+def in_background(use):
+    "What `use(finder)` saw of a model that is swept in the background, and what is there afterwards"
+    f = finder()
+    old = [p.detach().clone() for p in f.model.parameters()]
+    f.range_test(Slow([(X, Y)]*4), background=True, **{**SWEEP, 'num_iter': 20})
+    time.sleep(.05)
+    seen = use(f)
+    f.wait()
+    assert all(map(torch.equal, old, f.model.parameters())) and not f.optimizer.state
+    assert f.optimizer.param_groups[0]['lr'] == 1e-3 and len(f.curve) >= 2
+    return seen, old
+
+
+def test_a_state_dict_waits_for_the_end():
+    seen, old = in_background(lambda f: f.model.state_dict())
+    assert torch.equal(seen['0.weight'], old[0])
+
+
+def test_a_part_of_the_model_waits_for_the_end():
+    seen, old = in_background(lambda f: f.model[0](X))
+    assert torch.equal(seen, F.linear(X, old[0], old[1]))
+
+
+def second(model, opt): return LRFinder(model, opt, F.cross_entropy).range_test([(X, Y)], **SWEEP)
+
+
+def test_a_second_sweep_through_another_module_waits():
+    f, _ = in_background(lambda f: second(nn.Sequential(f.model), f.optimizer))
+    assert f.curve.ended == 'completed'
+
+
+def test_a_second_sweep_from_another_thread_waits():
+    def use(f):
+        found = []
+        threads = [threading.Thread(target=lambda: found.append(second(f.model, f.optimizer))) for _ in range(2)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        return found
+    found, _ = in_background(use)
+    assert np.array_equal(found[0].curve.losses, found[1].curve.losses)
+
+
+def test_sweeps_of_two_threads_take_turns():
+    f = finder()
+    old, found = [p.detach().clone() for p in f.model.parameters()], []
+    threads = [threading.Thread(target=lambda: found.append(second(f.model, f.optimizer))) for _ in range(3)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert all(map(torch.equal, old, f.model.parameters())) and not f.optimizer.state
+    assert len({tuple(x.curve.losses) for x in found}) == 1
+
+
+# Ctrl-C
+
+def test_ctrl_c_before_the_first_step_is_raised():
+    class Pressed:
+        def __iter__(self): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): sweep(Pressed())
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_no_thread_outlives_a_sweep(workers):
+    kw = dict(num_workers=workers, persistent_workers=workers > 0)
+    loader, calls = DataLoader(TensorDataset(X, Y), 4, **kw), [0]
+    list(loader)
+    before = threading.active_count()
+
+    def step(model, batch):
+        calls[0] += 1
+        if calls[0] == 4: raise KeyboardInterrupt
+        return F.cross_entropy(model(batch[0]), batch[1])
+    f = sweep(loader, step=step)
+    assert f.curve.ended == 'stopped' and len(list(loader)) == 2
+    end = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < end: time.sleep(.05)     # queues end in their own time
+    assert threading.active_count() == before
