@@ -45,7 +45,8 @@ def at_the_edge(a):
     which = 'first' if i <= a.skip_start else 'last'
     at = f"the rule rests on the {which} point that was kept ({a.curve.lrs[i]:.1e})"
     if i <= a.skip_start: return f"{at}: lower start_lr" + (f", or skip_start below {i}" if i else '')
-    if a.kept.stop < a.cut: return f"{at}: lower skip_end below {a.skip_end}"
+    if a.kept.stop < a.cut and (a.skip_end > 5 or not exploded(a.curve, a.trend)):
+        return f"{at}: lower skip_end below {a.skip_end}"
     return f"{at}: raise diverge_threshold above {a.diverge_threshold:g}, or raise num_iter"
 
 
