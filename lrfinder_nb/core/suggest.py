@@ -16,7 +16,7 @@ import numpy as np
 from .checks import check_count, check_number, check_threshold
 from .curve import LossCurve
 from .noise import running_median
-from .refuse import NoSuggestion, exploded, refusal
+from .refuse import NoSuggestion, cut_too_early, exploded, refusal
 from .rules import RULES
 from .trend import Trend, beta_of, ceiling, decade_steps, smooth, trend, width_of
 
@@ -106,7 +106,8 @@ def _suggest(curve, t, kept, skip_start, rule):
     r, part = RULES[rule](t[kept]), t.lrs[kept]
     at, lr = r.lr_at(part), r.rate(part)
     why, index = r.why.format(lr=f'{at:.1e}'), skip_start + round(r.position)
-    at_least = index >= kept.stop - 1 and not exploded(curve, t)
+    seen = exploded(curve, t) and not cut_too_early(t, 0)      # where training broke
+    at_least = index >= kept.stop - 1 and not seen
     if at_least: why += ', and a higher rate may do as well, since the loss was still falling there'
     if lr < curve.lrs[0]: why += f', which lies below the first rate of the sweep, {curve.lrs[0]:.1e}'
     return Suggestion(lr, rule, index, why, t, kept, at_least)
