@@ -207,10 +207,15 @@ class Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for p in group['params']:
                 if p.grad is not None:
                     self._move(p, group)
+        return loss
 
     def _move(self, p, group):
         "One parameter's step"

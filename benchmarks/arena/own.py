@@ -59,7 +59,7 @@ def thorough(horizon, task, seed):
 
 
 contestant('thorough', ours=True)(partial(thorough, 1.))
-contestant('thorough, a quarter', ours=True)(partial(thorough, .25))
+contestant('thorough at a quarter', ours=True)(partial(thorough, .25))
 
 
 def repeated(runs, task, seed):
@@ -77,4 +77,4 @@ contestant('repeat of five', ours=True)(partial(repeated, 5))
 
 def most_seeds(name):
     "How many answers of a contestant there can be without new sweeps than those of ten seeds"
-    return {'repeat of three': 3, 'repeat of five': 2, 'thorough': 3, 'thorough, a quarter': 3}.get(name, math.inf)
+    return {'repeat of three': 3, 'repeat of five': 2, 'thorough': 3, 'thorough at a quarter': 3}.get(name, math.inf)

@@ -110,7 +110,7 @@ def by_task(names, horizon=1):
 
 
 SHORT = {'single sweep of 100': '100 steps', 'single sweep of 300': '300 steps',
-         'verified in two orders': 'in two orders', 'thorough, a quarter': 'a quarter',
+         'verified in two orders': 'in two orders', 'thorough at a quarter': 'a quarter',
          'Lightning lr_find': 'Lightning', 'ignite FastaiLRFinder': 'ignite'}
 
 
