@@ -44,7 +44,7 @@ def next_training(values:dict,  # value of each rate that was trained, by its nu
     return start - 1 if start - 1 not in values and max(tried) == start + 1 else None
 
 # %% ../../nbs/core/13_trainings.ipynb #c4265f8d
-TOLERANCE = .05  # excess over the best value, as a share, at which a weight falls to 1/e
+TOLERANCE = .2  # excess over the best value, as a share, at which a weight falls to 1/e
 
 
 def excess(values:np.ndarray  # value of each rate, shape (n,), smaller is better
@@ -109,9 +109,8 @@ def _suggestion(t):
     weights = np.exp(-worse/TOLERANCE)
     weights = weights/weights.sum()
     mean = float((weights*rates).sum())
-    lr = t.best.lr if t.horizon == 1 else 10**mean
-    factor = 10**(STEP + math.sqrt(float((weights*(rates - mean)**2).sum())))
-    return Verified(lr, 'trained', _why(t), (lr/factor, lr*factor))
+    half = STEP + math.sqrt(float((weights*(rates - mean)**2).sum()))
+    return Verified(10**mean, 'trained', _why(t), (10**(mean - half), 10**(mean + half)))
 
 
 def _why(t):
