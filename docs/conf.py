@@ -27,6 +27,7 @@ python_maximum_signature_line_length = 70
 toc_object_entries = False      # the side shows the sections of the lesson
 nitpicky = True                 # a link to a missing name is a warning, and -W makes it an error
 nitpick_ignore_regex = [('py:class', '.*'), ('py:exc', '.*')]      # types in signatures of other libraries
+suppress_warnings = ['ref.python']       # two modules may each have a name, such as `Task`, that signatures use
 html_theme, html_title = 'furo', project
 html_static_path = ['_static', str(BUILT)]
 html_css_files, html_js_files = ['site.css'], [('site.js', {'defer': 'defer'})]

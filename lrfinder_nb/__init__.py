@@ -1,5 +1,5 @@
 """The learning-rate finder for notebooks. Public names are loaded when first used: what needs no torch loads none."""
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from importlib import import_module
 
