@@ -32,6 +32,7 @@ from .engine.repeat import repeat as repeat
 from .engine.repeat import sources as sources
 from .engine.compare import compare as compare
 from .engine.compare import compare_batch_sizes as compare_batch_sizes
+from .adapters.finder_for import finder_for as finder_for
 from .train.device import best_device as best_device
 from .train.history import History as History
 from .train.history import load_history as load_history
