@@ -104,10 +104,9 @@ def _check_settings(beta, skip_start, skip_end, diverge_threshold, rule):
 def _suggest(curve, t, kept, skip_start, rule):
     "What `rule` reads from the kept part of a trend"
     r, part = RULES[rule](t[kept]), t.lrs[kept]
-    at, lr = r.lr_at(part), r.rate(part)
-    why, index = r.why.format(lr=f'{at:.1e}'), skip_start + round(r.position)
-    seen = exploded(curve, t) and not cut_too_early(t, 0)      # where training broke
-    at_least = index >= kept.stop - 1 and not seen
+    at = r.lr_at(part)
+    lr, why, index = at/r.divisor, r.why.format(lr=f'{at:.1e}'), skip_start + round(r.position)
+    at_least = index >= kept.stop - 1 and (not exploded(curve, t) or cut_too_early(t, 0) != '')
     if at_least: why += ', and a higher rate may do as well, since the loss was still falling there'
     if lr < curve.lrs[0]: why += f', which lies below the first rate of the sweep, {curve.lrs[0]:.1e}'
     return Suggestion(lr, rule, index, why, t, kept, at_least)
