@@ -46,11 +46,9 @@ def read_image(path,  # image file
                mode:str='RGB',  # 'RGB' or 'L'
               ) -> Image.Image:
     "Read an image, whole, in one of two modes"
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')      # Pillow remarks on odd metadata, which the pixels do not depend on
-        with open(path, 'rb') as f, Image.open(f) as image:
-            image.load()
-            return as_mode(image, mode)
+    with open(path, 'rb') as f, Image.open(f) as image:
+        image.load()
+        return as_mode(image, mode)
 
 # %% ../../nbs/project/08_images.ipynb #d24d9505
 def _transform(entry, where):
