@@ -28,10 +28,13 @@ def timed(cls, name):
 for name in ('__init__', 'point', 'finish', '_ipython_display_'): timed(Live, name)
 def sweep(progress):
     "Seconds that one long sweep takes, and those of them in the display"
-    set_seed(0); spent[0] = 0.
-    model = SmallCNN(); finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss())
+    set_seed(0)
+    spent[0] = 0.
+    model = SmallCNN()
+    finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss())
     start = time.perf_counter()
-    finder.range_test(digits()[0], num_iter=1200, diverge_threshold=float('inf'), end_lr=1e-2, progress=progress)
+    long = dict(num_iter=1200, diverge_threshold=float('inf'), end_lr=1e-2)
+    finder.range_test(digits()[0], progress=progress, **long)
     return time.perf_counter() - start, spent[0]
 '''
 
@@ -39,7 +42,10 @@ def sweep(progress):
 def run(client, code):
     "What a cell prints"
     out = []
-    client.execute_interactive(code, timeout=600, output_hook=lambda m: out.append(m['content'].get('text', m['content'].get('evalue', ''))) if m['msg_type'] in ('stream', 'error') else None)
+    def heard(message):
+        content = message['content']
+        if message['msg_type'] in ('stream', 'error'): out.append(content.get('text', content.get('evalue', '')))
+    client.execute_interactive(code, timeout=600, output_hook=heard)
     return ''.join(out)
 
 
@@ -47,11 +53,14 @@ def main(rounds=3):
     manager, client = start_new_kernel()
     try:
         run(client, SETUP)
-        rows = [json.loads(run(client, 'print(json.dumps([*sweep(True), sweep(False)[0]]))').strip().splitlines()[-1]) for _ in range(rounds)]
+        both = 'print(json.dumps([*sweep(True), sweep(False)[0]]))'
+        rows = [json.loads(run(client, both).strip().splitlines()[-1]) for _ in range(rounds)]
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    body = dict(sweep_seconds=[round(r[0], 2) for r in rows], share_of_display=[round(r[1]/r[0], 4) for r in rows], median_share=round(statistics.median(r[1]/r[0] for r in rows), 4), target=.02,
+    shares = [r[1]/r[0] for r in rows]
+    body = dict(sweep_seconds=[round(r[0], 2) for r in rows], share_of_display=[round(x, 4) for x in shares],
+                median_share=round(statistics.median(shares), 4), target=.02,
                 ratio_to_no_display=[round(r[0]/r[2], 3) for r in rows])
     (Path(__file__).parent/'results/live.json').write_text(json.dumps(body, indent=1) + '\n')
     print(json.dumps(body, indent=1))

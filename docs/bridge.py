@@ -252,7 +252,7 @@ class Site:
         groups = {
             'Get started': [first, 'try'], 'Tutorials': tutorials,
             'Recipes': self.under('recipes'), 'Guide': self.under('guide'),
-            'Reference': ['api/index', 'comparison', 'benchmarks'], 'Project': ['changelog', 'contributing']}
+            'Reference': ['api/index', 'comparison', 'benchmarks', 'hosts'], 'Project': ['changelog', 'contributing']}
         tree = lambda k, v: f'```{{toctree}}\n:hidden:\n:caption: {k}\n\n' + '\n'.join(v) + '\n```'
         return '\n\n'.join(tree(k, v) for k, v in groups.items() if v)
 

@@ -61,7 +61,7 @@ class LRExplorer(T.HasTraits):
         self._home = self.subject.frame(self.analysis)
         self._changes = Changes(self._state())
         about = dict(kind=self.subject.kind, controls=on_page(self.controls), **self.subject.about())
-        about['rules'] = [(name, (f.__doc__ or '').strip()) for name, f in RULES.items()]
+        about['rules'] = [(name, (f.__doc__ or '').strip().replace('`', '')) for name, f in RULES.items()]
         self.front = front or Front(self)
         self.settle(rows=False)
         self.front.become(self, **about)

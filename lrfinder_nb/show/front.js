@@ -9,18 +9,22 @@ color:var(--jp-content-font-color1,var(--vscode-foreground,inherit))}
 .lrx-picture .lrx-over{position:absolute;inset:0;height:100%;touch-action:pan-y;cursor:crosshair}
 .lrx-over text{font-size:11.5px;fill:currentColor;pointer-events:none;user-select:none}
 .lrx-over .lrx-ew{cursor:ew-resize}.lrx-over .lrx-ns{cursor:ns-resize;touch-action:none}
-.lrx-rate{font-size:1.9em}.lrx-answer{min-height:5.6em}.lrx[data-stale] :is(.lrx-interval,.lrx-note,[data-layer=band]){opacity:.4}
+.lrx-rate{font-size:1.9em}.lrx-answer{min-height:5.6em}
+.lrx[data-stale] :is(.lrx-interval,.lrx-note,[data-layer=band]){opacity:.4}
 .lrx-interval{margin-left:.4em}
 .lrx-row{display:flex;flex-wrap:wrap;gap:.3em .5em;align-items:center;margin:.45em 0}
 .lrx-controls{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:.25em 1.6em}
-.lrx-control{display:grid;grid-template-columns:9.6em minmax(60px,1fr) 5.4em;gap:.5em;align-items:center;min-height:26px}
+.lrx-control{display:grid;grid-template-columns:9.6em minmax(60px,1fr) 5.4em;gap:.5em;
+align-items:center;min-height:26px}
 .lrx input[type=range]{width:100%;min-width:0;margin:0;height:24px}
-.lrx :is(button,select,input[type=number],input[type=text]){font:inherit;color:inherit;background:transparent;min-width:0;
-border:1px solid #7f7f7f;border-radius:4px;padding:.12em .5em;min-height:26px}
-.lrx button{cursor:pointer}.lrx button:disabled{opacity:.5;cursor:default}.lrx .lrx-main{font-weight:600;border-width:2px}
+.lrx :is(button,select,input[type=number],input[type=text]){font:inherit;color:inherit;
+background:transparent;min-width:0;border:1px solid #7f7f7f;border-radius:4px;padding:.12em .5em;min-height:26px}
+.lrx button{cursor:pointer}.lrx button:disabled{opacity:.5;cursor:default}
+.lrx .lrx-main{font-weight:600;border-width:2px}
 .lrx :focus-visible{outline:2px solid #4c8ed9;outline-offset:2px}
 .lrx .lrx-wrap{overflow-x:auto}.lrx table{border-collapse:collapse;font-size:.93em;margin:.4em 0;color:inherit}
-.lrx :is(td,th){padding:.15em .8em .15em 0;text-align:left;vertical-align:baseline;border:0;background:none;white-space:nowrap}
+.lrx :is(td,th){padding:.15em .8em .15em 0;text-align:left;vertical-align:baseline;border:0;
+background:none;white-space:nowrap}
 .lrx td:last-child{white-space:normal;min-width:16em}.lrx td label{cursor:pointer;display:inline-block;min-height:24px}
 .lrx tr[data-on] td{font-weight:600}.lrx-swatch{display:inline-block;width:1.1em;height:.28em;margin:0 .4em .2em}
 .lrx progress{width:min(26em,60%);height:1em}
@@ -47,7 +51,8 @@ const commit = (field, f) => {
 const power = v => v == null ? '' : v.toExponential(2).replace(/e([-+])(\d)$/, 'e$10$2')
 const number = v => v == null ? '' : +v.toPrecision(5) + ''
 
-function dress(el) {      // a constructed sheet needs no <style>, so a strict content policy lets it be; the root may be a shadow root
+// A constructed sheet needs no <style>, so a strict content policy lets it be; the root may be a shadow root
+function dress(el) {
   const root = el.getRootNode()
   if (!root.adoptedStyleSheets || root.adoptedStyleSheets.some(s => s.lrx)) return
   const sheet = new CSSStyleSheet()
@@ -98,11 +103,13 @@ function geometry(frame) {
   const wide = frame.right - frame.left, tall = frame.bottom - frame.top
   return {...frame,
     X: lr => frame.left + wide*(f(lr) - a)/(b - a), lrAt: x => back(frame.log)(a + (b - a)*(x - frame.left)/wide),
-    Y: loss => frame.top + tall*(1 - (g(loss) - c)/(d - c)), lossAt: y => back(frame.logLoss)(c + (d - c)*(1 - (y - frame.top)/tall)),
+    Y: loss => frame.top + tall*(1 - (g(loss) - c)/(d - c)),
+    lossAt: y => back(frame.logLoss)(c + (d - c)*(1 - (y - frame.top)/tall)),
     in: (x, y) => x >= frame.left && x <= frame.right && y >= frame.top && y <= frame.bottom}
 }
 
-function points(paths) {      // lines as they were drawn, [x, y] in pixels: nothing more needs to be sent for the crosshair
+// Lines as they were drawn, [x, y] in pixels: nothing more needs to be sent for the crosshair
+function points(paths) {
   const out = []
   for (const p of paths) {
     let x = 0, y = 0
@@ -125,10 +132,12 @@ function nearest(list, x, at = v => v) {      // index of the element of a sorte
 
 function slider(control, name, moved) {      // {row, show(value)}: a range and a number with one value
   const id = `lrx-${Math.random().toString(36).slice(2)}`, stops = control.stops
-  const range = make('input', {type: 'range', id, title: control.tip, min: stops ? 0 : control.min, max: stops ? stops.length - 1 : control.max,
+  const [low, high] = stops ? [0, stops.length - 1] : [control.min, control.max]
+  const range = make('input', {type: 'range', id, title: control.tip, min: low, max: high,
     step: stops ? 1 : control.whole ? 1 : control.step})
-  const field = make('input', {type: 'number', 'aria-label': `${name}, as a number`, title: control.tip, min: control.min,
-    step: control.whole ? 1 : stops ? 'any' : control.step, placeholder: stops?.includes(null) ? 'never' : ''})
+  const field = make('input', {type: 'number', 'aria-label': `${name}, as a number`, title: control.tip,
+    min: control.min, step: control.whole ? 1 : stops ? 'any' : control.step,
+    placeholder: stops?.includes(null) ? 'never' : ''})
   if (control.max != null) field.max = control.max
   const open = stops?.includes(null), scale = v => v == null ? Infinity : stops.some(t => t === 0) ? v : Math.log(v)
   const near = v => v == null ? stops.length - 1
@@ -160,8 +169,11 @@ function slider(control, name, moved) {      // {row, show(value)}: a range and 
     if (Number.isNaN(v) || fits(v) && !(control.whole && v % 1)) return show(value)
     set(clamp(control.whole ? Math.round(v) : v, control.min, control.max ?? Infinity))
   })
-  return {show, field, row: make('div', {className: 'lrx-control'}, make('label', {for: id, textContent: name}), range, field)}
+  const label = make('label', {for: id, textContent: name})
+  return {show, field, row: make('div', {className: 'lrx-control'}, label, range, field)}
 }
+
+const heads = (...names) => make('thead', {}, make('tr', {}, ...names.map(t => make('th', {scope: 'col', textContent: t}))))
 
 function rulesTable(about, choose) {      // the rules with what each reads: the legend of the names above the picture
   const group = `lrx-${Math.random().toString(36).slice(2)}`, body = make('tbody'), rows = {}
@@ -173,8 +185,7 @@ function rulesTable(about, choose) {      // the rules with what each reads: the
     rows[name] = {row, radio, rate, span, why, tip}
     body.append(row)
   }
-  const head = make('tr', {}, ...['rule', 'rate', 'interval', 'what it reads'].map(t => make('th', {scope: 'col', textContent: t})))
-  const table = make('table', {className: 'lrx-rules'}, make('thead', {}, head), body)
+  const table = make('table', {className: 'lrx-rules'}, heads('rule', 'rate', 'interval', 'what it reads'), body)
   return {box: make('div', {className: 'lrx-wrap'}, table), show(found, chosen) {
     for (const name in rows) {
       const r = rows[name], f = found[name] || {}
@@ -196,8 +207,8 @@ function runsTable(about, toggle) {      // the runs, each of which can be put a
     body.append(row)
     return {name, box, rate, row}
   })
-  const head = make('tr', {}, ...['run', 'rate'].map(t => make('th', {scope: 'col', textContent: t})))
-  return {box: make('div', {className: 'lrx-wrap'}, make('table', {className: 'lrx-runs'}, make('thead', {}, head), body)), show(found, hidden, at) {
+  const table = make('table', {className: 'lrx-runs'}, heads('run', 'rate'), body)
+  return {box: make('div', {className: 'lrx-wrap'}, table), show(found, hidden, at) {
     for (const [i, r] of rows.entries()) {
       r.box.checked = !hidden.includes(r.name)
       r.rate.textContent = found[r.name] || ''
@@ -229,7 +240,8 @@ function save(name, blob) {
 function standalone(svg) {      // the picture as a file of its own, in the colours that it has on the page
   const twin = svg.cloneNode(true), style = getComputedStyle(svg)
   let behind = svg
-  while (behind && /^rgba\(.*, 0\)$|^transparent$/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement
+  const clear = e => /^rgba\(.*, 0\)$|^transparent$/.test(getComputedStyle(e).backgroundColor)
+  while (behind && clear(behind)) behind = behind.parentElement
   const back = behind ? getComputedStyle(behind).backgroundColor : 'white'
   twin.setAttribute('color', style.color)
   const [, , w, h] = svg.getAttribute('viewBox').split(' ')
@@ -254,13 +266,17 @@ function stage(model, moved) {
   const place = make('div'), box = make('div', {className: 'lrx-picture'}, place)
   const over = draw('svg', {class: 'lrx-over', 'aria-hidden': 'true', width: '100%', height: '100%'}, box)
   const line = (props = {}) => draw('path', {fill: 'none', stroke: 'currentColor', ...props}, over)
-  const grip = (kind, name) => line({class: `lrx-${kind}`, 'data-grip': name, 'stroke-width': 11, 'stroke-opacity': .001, 'pointer-events': 'stroke'})
-  const mark = {cross: line({'stroke-opacity': .6}), smooth: line({'stroke-width': 1.5}), brush: draw('rect', {'fill-opacity': .15, fill: 'currentColor'}, over),
+  const unseen = {'stroke-width': 11, 'stroke-opacity': .001, 'pointer-events': 'stroke'}
+  const grip = (kind, name) => line({class: `lrx-${kind}`, 'data-grip': name, ...unseen})
+  const mark = {cross: line({'stroke-opacity': .6}), smooth: line({'stroke-width': 1.5}),
+    brush: draw('rect', {'fill-opacity': .15, fill: 'currentColor'}, over),
     hand: line({stroke: '#bf6a12', 'stroke-width': 2.2}), limit: line({stroke: '#e8833a', 'stroke-dasharray': '5 4'}),
     first: line({'stroke-dasharray': '2 3'}), last: line({'stroke-dasharray': '2 3'})}
   const words = [0, 1, 2].map(() => draw('text', {}, over)), label = draw('text', {'text-anchor': 'start'}, over)
-  const grips = {diverge_threshold: grip('ns', 'diverge_threshold'), skip_start: grip('ew', 'skip_start'), skip_end: grip('ew', 'skip_end'), smooth: grip('ew', 'smooth')}
-  let shown = {}, g = null, trend = null, lines = null, want = {}, r = {}, about = {}, held = null, down = null, before = null, free = () => {}
+  const grips = {diverge_threshold: grip('ns', 'diverge_threshold')}
+  for (const name of ['skip_start', 'skip_end', 'smooth']) grips[name] = grip('ew', name)
+  let shown = {}, g = null, trend = null, lines = null, want = {}, r = {}, about = {}
+  let held = null, down = null, before = null, free = () => {}
 
   function show() {      // place the layers that changed
     const shell = model.get('shell')
@@ -279,9 +295,11 @@ function stage(model, moved) {
     if (!g) return
     const upright = lr => lr == null ? '' : `M${clamp(g.X(lr), g.left, g.right).toFixed(1)} ${g.top}V${g.bottom}`
     const s = want.settings || {}, T = s.diverge_threshold
-    mark.hand.setAttribute('d', want.hand == null || want.hand < g.lrs[0] || want.hand > g.lrs[1] ? '' : upright(want.hand))
+    const inSight = want.hand != null && want.hand >= g.lrs[0] && want.hand <= g.lrs[1]
+    mark.hand.setAttribute('d', inSight ? upright(want.hand) : '')
     if (!about.points || !r.limit) return
-    const lrs = about.points.lrs, at = i => upright(lrs[clamp(i, 0, lrs.length - 1)]), last = lrs.length - 1 - s.skip_end
+    const lrs = about.points.lrs, last = lrs.length - 1 - s.skip_end
+    const at = i => upright(lrs[clamp(i, 0, lrs.length - 1)])
     grips.skip_start.setAttribute('d', at(s.skip_start))
     grips.skip_end.setAttribute('d', at(last))
     mark.first.setAttribute('d', held === 'skip_start' ? at(s.skip_start) : '')
@@ -300,7 +318,8 @@ function stage(model, moved) {
     const right = x > (g.left + g.right)/2, top = clamp(y - 14*said.length, g.top + 12, g.bottom)
     words.forEach((w, i) => {
       w.textContent = said[i] || ''
-      w.setAttribute('x', x + (right ? -9 : 9)); w.setAttribute('y', top + 14*i); w.setAttribute('text-anchor', right ? 'end' : 'start')
+      const place = {x: x + (right ? -9 : 9), y: top + 14*i, 'text-anchor': right ? 'end' : 'start'}
+      for (const k in place) w.setAttribute(k, place[k])
     })
   }
   function leave() { mark.cross.setAttribute('d', ''); words.forEach(w => { w.textContent = '' }); free(null) }
@@ -310,18 +329,21 @@ function stage(model, moved) {
     if (!all.length) return leave()
     const [name, f] = all[nearest(all, x, e => clamp(g.X(e[1].lr), g.left, g.right))]
     mark.cross.setAttribute('d', `M${clamp(g.X(f.lr), g.left, g.right)} ${g.top}V${g.bottom}`)
-    say(clamp(g.X(f.lr), g.left, g.right), g.top + 50, `${name}: ${f.rate}`, (f.why || '').slice(0, 60), (f.why || '').slice(60, 120))
+    const why = f.why || ''
+    say(clamp(g.X(f.lr), g.left, g.right), g.top + 50, `${name}: ${f.rate}`, why.slice(0, 60), why.slice(60, 120))
   }
   function overCurve(x, y) {
-    const {lrs, losses} = about.points, at = Math.log10, i = nearest(lrs, g.lrAt(x)), px = g.X(lrs[i])
+    const {lrs, losses} = about.points, i = nearest(lrs, g.lrAt(x)), px = g.X(lrs[i])
     trend ||= points(place.querySelectorAll('path.trend,path.unread'))
-    const smooth = trend.length && px <= trend.at(-1)[0] + 1 ? trend[nearest(trend, px, p => p[0])][1] : null, raw = losses[i]
+    const raw = losses[i], inside = trend.length && px <= trend.at(-1)[0] + 1
+    const smooth = inside ? trend[nearest(trend, px, p => p[0])][1] : null
     mark.cross.setAttribute('d', `M${px} ${g.top}V${g.bottom}` + (smooth == null ? '' : `M${px - 6} ${smooth}h12`))
-    const said = `loss ${raw == null ? 'not finite' : number(raw)}` + (smooth == null ? '' : `, smoothed ${g.lossAt(smooth).toPrecision(4)}`)
-    say(px, y, `step ${i + 1}: rate ${power(lrs[i])}`, said)
+    const smoothed = smooth == null ? '' : `, smoothed ${g.lossAt(smooth).toPrecision(4)}`
+    say(px, y, `step ${i + 1}: rate ${power(lrs[i])}`, `loss ${raw == null ? 'not finite' : number(raw)}${smoothed}`)
   }
   function overRuns(x, y) {      // the run whose line lies nearest
-    lines ||= [...place.querySelectorAll('.of-run')].map(e => [e, points(e.querySelectorAll('path.trend,path.unread'))]).filter(l => l[1].length)
+    const drawn = e => [e, points(e.querySelectorAll('path.trend,path.unread'))]
+    lines ||= [...place.querySelectorAll('.of-run')].map(drawn).filter(l => l[1].length)
     const far = ([, p]) => { const q = p[nearest(p, x, v => v[0])]; return Math.hypot(q[0] - x, q[1] - y) }
     const best = lines.reduce((b, l) => !b || far(l) < far(b) ? l : b, null), near = best && far(best) < 25
     mark.cross.setAttribute('d', `M${x} ${g.top}V${g.bottom}`)
@@ -331,7 +353,10 @@ function stage(model, moved) {
     return name
   }
 
-  const at = e => { const b = over.getBoundingClientRect(), k = g.width/b.width; return [(e.clientX - b.left)*k, (e.clientY - b.top)*k] }
+  const at = e => {
+    const b = over.getBoundingClientRect(), k = g.width/b.width
+    return [(e.clientX - b.left)*k, (e.clientY - b.top)*k]
+  }
   const step = x => nearest(about.points.lrs, g.lrAt(x))
   function drag(x, y) {
     const last = about.points && about.points.lrs.length - 1
@@ -345,19 +370,25 @@ function stage(model, moved) {
     else if (held === 'x') brush(Math.min(down[0], x), g.top, Math.abs(x - down[0]), g.bottom - g.top)
     else if (held === 'y') brush(g.left, Math.min(down[1], y), g.right - g.left, Math.abs(y - down[1]))
   }
-  function brush(x, y, width, height) { for (const [k, v] of Object.entries({x, y, width, height})) mark.brush.setAttribute(k, v) }
+  function brush(x, y, width, height) {
+    for (const [k, v] of Object.entries({x, y, width, height})) mark.brush.setAttribute(k, v)
+  }
   function zoomed(x, y) {
-    const ends = (a, b, f) => [f(a), f(b)].sort((u, v) => u - v), c = v => clamp(v, g.left, g.right), d = v => clamp(v, g.top, g.bottom)
+    const ends = (a, b, f) => [f(a), f(b)].sort((u, v) => u - v)
+    const c = v => clamp(v, g.left, g.right), d = v => clamp(v, g.top, g.bottom)
     if (held === 'x' && Math.abs(x - down[0]) > 8) moved({view: {...want.view, lrs: ends(c(x), c(down[0]), g.lrAt)}})
-    if (held === 'y' && Math.abs(y - down[1]) > 8) moved({view: {...want.view, losses: ends(d(y), d(down[1]), g.lossAt)}})
+    const tall = held === 'y' && Math.abs(y - down[1]) > 8
+    if (tall) moved({view: {...want.view, losses: ends(d(y), d(down[1]), g.lossAt)}})
   }
 
   over.addEventListener('pointerdown', e => {
     if (!g || e.button) return
     down = at(e)
     const [x, y] = down
-    held = e.target.dataset?.grip || (about.recorded ? null : g.in(x, y) ? 'hand?' : y > g.bottom && x >= g.left ? 'x' : x < g.left && y > g.top ? 'y' : null)
-    if (held === 'hand?' && !(before && e.timeStamp - before.at < 450)) before = {at: e.timeStamp, hand: want.hand ?? null}
+    const axis = y > g.bottom && x >= g.left ? 'x' : x < g.left && y > g.top ? 'y' : null
+    held = e.target.dataset?.grip || (about.recorded ? null : g.in(x, y) ? 'hand?' : axis)
+    const again = before && e.timeStamp - before.at < 450
+    if (held === 'hand?' && !again) before = {at: e.timeStamp, hand: want.hand ?? null}
     if (held) over.setPointerCapture(e.pointerId)
   })
   over.addEventListener('pointermove', e => {
@@ -383,7 +414,10 @@ function stage(model, moved) {
   })
   over.addEventListener('pointercancel', () => { held = down = null; brush(0, 0, 0, 0); marks() })
   over.addEventListener('pointerleave', leave)
-  over.addEventListener('dblclick', e => moved(before && e.timeStamp - before.at < 900 ? {view: null, hand: before.hand} : {view: null}))
+  over.addEventListener('dblclick', e => {
+    const chosen = before && e.timeStamp - before.at < 900      // by the first of the two clicks
+    moved(chosen ? {view: null, hand: before.hand} : {view: null})
+  })
   over.addEventListener('wheel', e => {      // on an axis only: over the curve, the page scrolls
     if (!g) return
     const [x, y] = at(e), k = Math.exp(clamp(e.deltaY, -60, 60)*.005)
@@ -394,19 +428,22 @@ function stage(model, moved) {
     e.preventDefault()
   }, {passive: false})
 
-  return {box, svg: () => place.querySelector('svg'), held: () => held, onRun: f => { free = f }, marks: w => { want = w; marks() },
+  return {box, svg: () => place.querySelector('svg'), held: () => held, onRun: f => { free = f },
+    marks: w => { want = w; marks() },
     show(reading, told) { r = reading; about = told; g = r.frame ? geometry(r.frame) : null; show() }}
 }
 
 // ---- the panels
 
 function explorer(model, el) {
-  const about = model.get('about'), said = make('span', {role: 'status'}), gate = asker(model, late => { said.textContent = late ? 'waiting for the kernel' : '' })
+  const about = model.get('about'), said = make('span', {role: 'status'})
+  const gate = asker(model, late => { said.textContent = late ? 'waiting for the kernel' : '' })
+  const typed = field => panel.getRootNode().activeElement === field ? field : null
   let want = {}
   const known = r => ({settings: {...r.settings}, hand: r.hand, hidden: r.hidden || [], view: r.view})
   function moved(change) {
     want = {...want, smooth: undefined, ...change, settings: {...want.settings, ...change.settings}}
-    for (const k in change.settings || {}) controls[k]?.show(change.settings[k], document.activeElement === controls[k].field ? controls[k].field : null)
+    for (const k in change.settings || {}) controls[k]?.show(change.settings[k], typed(controls[k].field))
     panel.dataset.stale = ''
     picture.marks(want)
     const {settings, hand, hidden, view, smooth} = want
@@ -414,13 +451,17 @@ function explorer(model, el) {
   }
   const act = (...names) => gate.ask({do: names}), picture = stage(model, moved)
   // the answer
-  const rate = make('b', {className: 'lrx-rate'}), span = make('span', {className: 'lrx-interval'}), why = make('div', {className: 'lrx-why'})
+  const rate = make('b', {className: 'lrx-rate'}), span = make('span', {className: 'lrx-interval'})
+  const why = make('div', {className: 'lrx-why'})
   const own = make('div', {className: 'lrx-own'}), notes = make('div'), use = make('span', {className: 'lrx-in-use'})
-  const answer = make('div', {className: 'lrx-answer'}, make('div', {role: 'status', 'aria-live': 'polite'}, rate, span), why, own, notes)
+  const heard = make('div', {role: 'status', 'aria-live': 'polite'}, rate, span)
+  const answer = make('div', {className: 'lrx-answer'}, heard, why, own, notes)
   // the buttons
-  const buttons = {}, button = (text, tip, f, name = text) => buttons[name] = make('button', {type: 'button', textContent: text, title: tip, onclick: f})
-  const taken = make('select', {title: 'Copy or save', 'aria-label': 'Copy or save'}, ...['Copy or save …', 'Copy the rate', 'Copy the line of code', 'Save PNG', 'Save SVG', 'Save CSV']
-    .map(textContent => make('option', {textContent})))
+  const buttons = {}
+  const button = (text, title, onclick) => buttons[text] = make('button', {type: 'button', textContent: text, title, onclick})
+  const away = ['Copy or save …', 'Copy the rate', 'Copy the line of code', 'Save PNG', 'Save SVG', 'Save CSV']
+  const taken = make('select', {title: 'Copy or save', 'aria-label': 'Copy or save'},
+    ...away.map(textContent => make('option', {textContent})))
   taken.addEventListener('change', () => {
     const r = model.get('reading'), i = taken.selectedIndex, told = t => { said.textContent = t }
     taken.selectedIndex = 0
@@ -430,8 +471,12 @@ function explorer(model, el) {
     if (i === 4) save('curve.svg', new Blob([standalone(picture.svg()).text], {type: 'image/svg+xml'}))
     if (i === 5) act('csv')
   })
-  const byHand = make('input', {type: 'text', inputMode: 'decimal', size: 9, 'aria-label': 'a rate of your own', title: 'Type a rate of your own, or click on the picture', placeholder: 'your own rate'})
-  commit(byHand, () => { const v = +byHand.value; moved({hand: byHand.value.trim() && v > 0 && Number.isFinite(v) ? v : null}) })
+  const byHand = make('input', {type: 'text', inputMode: 'decimal', size: 9, 'aria-label': 'a rate of your own',
+    title: 'Type a rate of your own, or click on the picture', placeholder: 'your own rate'})
+  commit(byHand, () => {
+    const v = +byHand.value
+    moved({hand: byHand.value.trim() && v > 0 && Number.isFinite(v) ? v : null})
+  })
   const log = make('input', {type: 'checkbox'})
   log.addEventListener('change', () => moved({view: {...want.view, logLoss: log.checked}}))
   const logLabel = make('label', {}, log, ' log loss')
@@ -444,9 +489,11 @@ function explorer(model, el) {
   const bar = make('div', {className: 'lrx-row'}, ...Object.values(buttons), byHand, logLabel, taken, said)
   // the controls and the tables
   const controls = {}
-  for (const [name, c] of Object.entries(about.controls)) controls[name] = slider(c, name, v => moved({settings: {[name]: v}}))
+  for (const [name, control] of Object.entries(about.controls))
+    controls[name] = slider(control, name, v => moved({settings: {[name]: v}}))
   const rules = rulesTable(about, rule => moved({settings: {rule}, hand: null}))
-  const runs = about.runs && runsTable(about, (name, gone) => moved({hidden: want.hidden.filter(n => n !== name).concat(gone ? [name] : [])}))
+  const others = name => want.hidden.filter(n => n !== name)
+  const runs = about.runs && runsTable(about, (name, gone) => moved({hidden: others(name).concat(gone ? [name] : [])}))
   const grid = make('div', {className: 'lrx-controls'}, ...Object.values(controls).map(c => c.row))
   const panel = make('div', {className: 'lrx'}, answer, picture.box, bar, use, grid, rules.box, runs?.box)
   // JupyterLab takes arrow keys for itself unless each control says no; on a box around them it is looked at too late
@@ -455,22 +502,27 @@ function explorer(model, el) {
 
   function show() {
     const r = model.get('reading'), given = model.get('given')
-    rate.textContent = r.words; span.textContent = r.interval || ''; why.textContent = r.why; own.textContent = r.compared || ''
+    rate.textContent = r.words
+    span.textContent = r.interval || ''
+    why.textContent = r.why
+    own.textContent = r.compared || ''
     notes.replaceChildren(...(r.notes || []).map(t => make('div', {className: 'lrx-note', textContent: `⚠ ${t}`})))
     use.textContent = r.inUse || ''
     picture.show(r, about)
     gate.answered(r)
     if (!gate.busy && !picture.held()) {      // another view, or the kernel, may have moved them
       want = known(r)
-      const focus = panel.getRootNode().activeElement
-      for (const k in controls) controls[k].show(want.settings[k], focus === controls[k].field && focus.value !== '' ? focus : null)
+      for (const k in controls) controls[k].show(want.settings[k], controls[k].field.value && typed(controls[k].field))
       panel.toggleAttribute('data-stale', !r.rest)
     }
     picture.marks(want)
     rules.show(r.rules || {}, r.settings.rule)
     runs?.show(r.runs || {}, r.hidden || [])
-    if (document.activeElement !== byHand) byHand.value = r.hand == null ? '' : power(r.hand)
-    for (const name in buttons) { buttons[name].disabled = r.can[name] === false; buttons[name].hidden = about.recorded && !(name in r.can) }
+    if (!typed(byHand)) byHand.value = r.hand == null ? '' : power(r.hand)
+    for (const name in buttons) {
+      buttons[name].disabled = r.can[name] === false
+      buttons[name].hidden = about.recorded && !(name in r.can)
+    }
     log.checked = !!r.view?.logLoss; logLabel.hidden = !r.canLog
     if (r.said) said.textContent = r.said
     if (given?.n && given.n !== panel.given) {
@@ -484,11 +536,18 @@ function explorer(model, el) {
   return {panel, picture, show, gate}
 }
 
-function watcher(model, el) {      // a sweep or a training on its way: bar, words, picture, and a Stop where it is heard
-  const bar = make('progress', {'aria-label': 'progress'}), words = make('div', {role: 'status', className: 'lrx-words'}), table = make('div', {className: 'lrx-wrap'})
+// A sweep or a training on its way: bar, words, picture, and a Stop where it is heard
+function watcher(model, el) {
+  const bar = make('progress', {'aria-label': 'progress'}), table = make('div', {className: 'lrx-wrap'})
+  const words = make('div', {role: 'status', className: 'lrx-words'})
   const gate = asker(model, () => {}), picture = stage(model, () => {}), hint = make('span', {className: 'lrx-hint'})
-  const stop = make('button', {type: 'button', textContent: 'Stop', className: 'lrx-main', hidden: true, title: 'End after this step and keep what there is'})
-  stop.addEventListener('click', () => { stop.disabled = true; stop.textContent = 'Stopping'; gate.ask({do: ['stop']}) })
+  const stop = make('button', {type: 'button', textContent: 'Stop', className: 'lrx-main', hidden: true,
+    title: 'End after this step and keep what there is'})
+  stop.addEventListener('click', () => {
+    stop.disabled = true
+    stop.textContent = 'Stopping'
+    gate.ask({do: ['stop']})
+  })
   stop.setAttribute('data-lm-suppress-shortcuts', 'true')
   const left = make('span'), row = make('div', {className: 'lrx-row'}, bar, left, stop, hint)
   const panel = make('div', {className: 'lrx'}, row, words, picture.box, table)
@@ -515,7 +574,8 @@ export function render({model, el}) {
     if (gone || !view) return
     dress(view.panel)
     const width = Math.round(view.picture.box.clientWidth)
-    if (width >= 200 && Math.abs(width - (view.asked || model.get('reading').width || 0)) > 3) view.gate.ask({width: view.asked = width})
+    const known = view.asked || model.get('reading').width || 0
+    if (width >= 200 && Math.abs(width - known) > 3) view.gate.ask({width: view.asked = width})
   })
   function build() {
     view?.panel.remove()
@@ -535,13 +595,20 @@ export function render({model, el}) {
   }
   for (const name of ['about', 'reading', 'given']) listen(`change:${name}`, look)
   build()
-  return () => { gone = true; watch.disconnect(); view.gate.stop(); unhide(); for (const [event, f] of heard) model.off(event, f) }
+  return () => {
+    gone = true
+    watch.disconnect()
+    view.gate.stop()
+    unhide()
+    for (const [event, f] of heard) model.off(event, f)
+  }
 }
 
-export function recorded({fixed, keys, values, frames}) {      // a model without a kernel: the nearest recorded frame answers
+// A model without a kernel: the nearest recorded frame answers
+export function recorded({fixed, keys, values, frames}) {
   const state = {given: {}, ...fixed}, heard = {}, settings = frames.map(row => values[row[keys.indexOf('settings')]])
-  const close = (a, b) => Object.keys(a).reduce((d, k) => d + (a[k] === b[k] ? 0
-    : typeof a[k] === 'number' && typeof b[k] === 'number' ? Math.abs(a[k] - b[k])/(Math.abs(a[k]) + Math.abs(b[k])) : 1), 0)
+  const apart = (x, y) => typeof x !== 'number' || typeof y !== 'number' ? 1 : Math.abs(x - y)/(Math.abs(x) + Math.abs(y))
+  const close = (a, b) => Object.keys(a).reduce((d, k) => d + (a[k] === b[k] ? 0 : apart(a[k], b[k])), 0)
   const take = (i, n) => {
     state.reading = {...fixed.reading, n}
     keys.forEach((k, j) => { (LAYERS.includes(k) ? state : state.reading)[k] = values[frames[i][j]] })
@@ -549,9 +616,11 @@ export function recorded({fixed, keys, values, frames}) {      // a model withou
   take(0, 0)
   return {
     get: k => state[k], set: (k, v) => { state[k] = v },
-    on: (event, f) => (heard[event] ||= []).push(f), off: (event, f) => { heard[event] = heard[event]?.filter(x => x !== f) },
+    on: (event, f) => (heard[event] ||= []).push(f),
+    off: (event, f) => { heard[event] = heard[event]?.filter(x => x !== f) },
     save_changes() {
-      const {n, settings: asked = state.reading.settings, do: acts = []} = state.asked, wanted = acts.includes('reset') ? settings[0] : asked
+      const {n, settings: asked = state.reading.settings, do: acts = []} = state.asked
+      const wanted = acts.includes('reset') ? settings[0] : asked
       take(settings.reduce((b, s, i) => close(s, wanted) < close(settings[b], wanted) ? i : b, 0), n)
       queueMicrotask(() => (heard['change:reading'] || []).forEach(f => f()))
     },
