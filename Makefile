@@ -60,11 +60,14 @@ release-check: $(VENV)/dev.stamp  ## build the package and try it in a fresh env
 test-neighbours: $(VENV)/dev.stamp  ## install transformers, Lightning, fastai and others beside, and try each
 	tests/neighbours/run.sh $(VENV)
 
-bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs them), sliders and live display
+bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs them), sliders, live display and the arena
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/overhead.py
 	$(RUN) python benchmarks/explorer.py --browser
 	$(RUN) python benchmarks/live.py
+	$(BIN)/python benchmarks/arena/truth.py
+	$(BIN)/python benchmarks/arena/run.py --quick
+	$(BIN)/python benchmarks/arena/report.py --keep
 
 clean:  ## remove what was built and installed here
 	rm -rf $(VENV) $(VENV)-neighbours $(VENV)-fastai .jupyter-home _docs _shots build dist *.egg-info demo_out demo_project

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from cells import settings
+from cells import raw, settings
 from run_nbs import ROOT
 from tryit import SWEEP, key, tryit
 
@@ -16,7 +16,7 @@ RESULTS = ROOT/'benchmarks/results'
 def filler(built):
     "A function from the name of a placeholder to its text; writes pictures and data to the folder `built`"
     built.mkdir(parents=True, exist_ok=True)
-    made = {'tryit': tryit(built)} | {k: f() for k, f in TABLES.items()}
+    made = {'tryit': tryit(built)} | arena() | {k: f() for k, f in TABLES.items()}
     social(built/'social.png')
     return made.__getitem__
 
@@ -47,6 +47,18 @@ def measured(name, spread, title):
     rows = [[r['measure'], r['of'], number(r['median']), number(r[spread]), r['unit'], number(r['target'])]
             for r in result(name)['results']]
     return table(['measure', 'of', 'median', title, 'unit', 'target'], rows)
+
+
+def arena():
+    "Placeholders for what the arena found: tables, numbers and the picture"
+    found = result('arena/summary')
+    tables = {k: '\n'.join(found[k]) + '\n' for k in ('table', 'beside', 'coverage', 'lost')}
+    picture = (RESULTS/'arena/arena.svg').read_text()
+    picture = picture[picture.index('<svg'):].replace('<svg ', '<svg role="img" aria-labelledby="arena-title" style="max-width:100%;height:auto" ', 1)
+    picture = picture.replace('>', '><title id="arena-title">Score against training steps of all contestants</title>', 1)
+    return {'arena': tables['table'], 'arena_beside': tables['beside'], 'arena_coverage': tables['coverage'],
+            'arena_lost': tables['lost'], 'arena_tasks': str(found['tasks']), 'arena_pairs': str(found['pairs']),
+            'arena_picture': raw(picture)}
 
 
 def traces():
@@ -81,7 +93,7 @@ def machine(name):
 
 TABLES = {
     'version': lambda: settings()['version'],
-    'quality': lambda: printed('quality'), 'stability': lambda: printed('stability'),
+    'stability': lambda: printed('stability'),
     'repeat_cost': repeat_cost,
     'overhead': lambda: measured('overhead', 'quartiles', 'quartiles'),
     'overhead_machine': lambda: machine('overhead'),
