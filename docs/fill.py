@@ -54,8 +54,10 @@ def arena():
     found = result('arena/summary')
     tables = {k: '\n'.join(found[k]) + '\n' for k in ('table', 'beside', 'coverage', 'lost')}
     picture = (RESULTS/'arena/arena.svg').read_text()
-    picture = picture[picture.index('<svg'):].replace('<svg ', '<svg role="img" aria-labelledby="arena-title" style="max-width:100%;height:auto" ', 1)
-    picture = picture.replace('>', '><title id="arena-title">Score against training steps of all contestants</title>', 1)
+    attributes = 'role="img" aria-labelledby="arena-title" style="max-width:100%;height:auto"'
+    picture = picture[picture.index('<svg'):].replace('<svg ', f'<svg {attributes} ', 1)
+    title = '<title id="arena-title">Score against training steps of all contestants</title>'
+    picture = picture.replace('>', '>' + title, 1)
     return {'arena': tables['table'], 'arena_beside': tables['beside'], 'arena_coverage': tables['coverage'],
             'arena_lost': tables['lost'], 'arena_tasks': str(found['tasks']), 'arena_pairs': str(found['pairs']),
             'arena_picture': raw(picture)}
