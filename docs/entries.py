@@ -81,7 +81,7 @@ class Code:
         self.classes, self.home, self.nodes = {}, {}, {}
         for nb in notebooks.values():
             if mod := module_of(nb): self.read(nb, mod)
-        known = {n: mods[0] for n, mods in self.home.items() if n in public or len(mods) == 1}
+        known = {n: mods[0] for n, mods in self.home.items() if len(mods) == 1} | self.public
         self.refs = {n: self.full(n, mod) for n, mod in known.items()}
         for cls in [n for n in self.refs if n in self.classes]:
             for m, *_ in self.members(cls): self.refs[f'{cls}.{m.name}'] = f'{self.refs[cls]}.{m.name}'
@@ -105,7 +105,7 @@ class Code:
 
     def full(self, name, mod):
         "The name to import: public ones come from the package itself"
-        return f'{self.package}.{name}' if name in self.public else f'{self.package}.{mod}.{name}'
+        return f'{self.package}.{name}' if self.public.get(name) == mod else f'{self.package}.{mod}.{name}'
 
     def about(self, mod, name):
         "The first line that is said about a name"
@@ -157,37 +157,37 @@ class Code:
         "The Python-domain entry of a function, class or constant, as MyST"
         options = [f':module: {self.full(name, mod).rsplit(".", 1)[0]}']
         inner, back = '', ''
-        if name in self.public: options.append(f':canonical: {self.package}.{mod}.{name}')
+        public = self.public.get(name) == mod
+        if public: options.append(f':canonical: {self.package}.{mod}.{name}')
         if isinstance(node, ast.FunctionDef):
             (params, back), kind, sig = parameters(node, said), 'function', signature(node)
         elif isinstance(node, ast.ClassDef):
             kind, (sig, params) = 'class', self.constructor(name)
-            inner = ''.join(self.member(name, f, s, options[0]) for f, s in self.members(name))
+            inner = ''.join(self.member(name, f, s, options[0], public) for f, s in self.members(name))
         else:
             kind, sig, params, value = 'data', '', [], ast.unparse(node.value)
             if len(value) < 60: options.append(f':value: {value}')
-        params, doc = self.described(name, params), self.doc(name, node, said)
-        if name in self.public and not doc: self.missing.append(name)
+        params, doc = self.described(name, params, public), self.doc(name, node, said)
+        if public and not doc: self.missing.append(name)
         head = '\n'.join([f'``````{{py:{kind}}} {name}{sig}', *options])
         return f'{head}\n\n{self.body(doc, params, back)}{inner}``````\n\n'
 
-    def member(self, cls, f, said, module):
+    def member(self, cls, f, said, module, public):
         "The entry of a method or property"
         deco = set(decorators(f))
         bound = 'staticmethod' not in deco
         (params, back), kind = parameters(f, said, bound), 'property' if PROPERTIES & deco else 'method'
         options = [module] + [f':{d}:' for d in ('classmethod', 'staticmethod') if d in deco]
         if kind == 'property' and f.returns: options.append(f':type: {ast.unparse(unquoted(f.returns))}')
-        params = self.described(f'{cls}.{f.name}', params)
+        params = self.described(f'{cls}.{f.name}', params, public)
         sig = '' if kind == 'property' else signature(f, bound)
         head = '\n'.join([f'`````{{py:{kind}}} {f.name}{sig}', *options])
         return f"{head}\n\n{self.body(ast.get_docstring(f) or '', params, back)}`````\n\n"
 
-    def described(self, name, params):
+    def described(self, name, params, public):
         "Parameters with their descriptions; those of public names that have none are noted"
         words = lambda p: self.words.get(f'{name}({p})') or self.words.get(f'({p})', '')
         out = [(p, text or words(p.replace('\\', ''))) for p, text in params]
-        public = name.split('.')[0] in self.public
         self.missing += [f'{name}({p})' for p, text in out if public and not text]
         return out
 
