@@ -3,9 +3,9 @@
     python benchmarks/explorer.py            the kernel's part: time and bytes of a move, and the time to rest
     python benchmarks/explorer.py --browser  the whole way too, to the pixels of a JupyterLab in Chromium
 
-Either prints a table and writes benchmarks/results/explorer.json. Times of the kernel's part are CPU times. In the browser
-all times are taken by the page itself, from its key or mouse event until the frame with the new picture is painted. What is
-drawn when the controls have rested (the interval and the diagnosis) is not counted there.
+Either prints a table and writes benchmarks/results/explorer.json. Times of the kernel's part are CPU times. In the
+browser all times are taken by the page itself, from its key or mouse event until the frame with the new picture is
+painted. What is drawn when the controls have rested (the interval and the diagnosis) is not counted there.
 """
 import json
 import os
@@ -36,7 +36,8 @@ explorer'''
 CLOCK = """() => {
   for (const e of ['keydown', 'pointermove']) addEventListener(e, () => window.touched = performance.now(), true) }"""
 CASES = dict(one=(1000, 1), many=(10_000, 1), several=(1000, 5))
-LIMITS = dict(one=dict(move=(5, 10), size=10, key=(40, 80), rest=150), many=dict(move=(None, None), size=12, key=(70, 100), rest=150),
+LIMITS = dict(one=dict(move=(5, 10), size=10, key=(40, 80), rest=150),
+              many=dict(move=(None, None), size=12, key=(70, 100), rest=150),
               several=dict(move=(10, 20), size=40, key=(60, None), rest=None))
 
 
