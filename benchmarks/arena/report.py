@@ -143,7 +143,8 @@ def summary():
     head, rule, *pairs = at_like_cost()
     beside = [pair for pair in pairs if not pair.endswith('| better |')]
     judged = max(len(m.answers) for m in all_measured())
-    return dict(tasks=judged, pairs=len(pairs), table=[*table()], beside=[head, rule, *beside],
+    scores = {m.name: round(m.score, 4) for m in all_measured()}
+    return dict(tasks=judged, scores=scores, pairs=len(pairs), table=[*table()], beside=[head, rule, *beside],
                 coverage=[*coverage()], lost=[*lost('verified')], by_task=[*by_task(names)])
 
 
