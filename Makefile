@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 HOMES := JUPYTER_CONFIG_DIR=$(CURDIR)/.jupyter-home/config JUPYTER_DATA_DIR=$(CURDIR)/.jupyter-home/data IPYTHONDIR=$(CURDIR)/.jupyter-home/ipython
 RUN := $(HOMES) PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo demo-project lab nbs docs docs-serve readme test test-neighbours release-check bench clean
+.PHONY: help demo demo-project lab nbs docs docs-serve readme test test-gpu soak test-neighbours release-check bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ release-check: $(VENV)/dev.stamp  ## build the package and try it in a fresh env
 
 test-neighbours: $(VENV)/dev.stamp  ## install transformers, Lightning, fastai and others beside, and try each
 	tests/neighbours/run.sh $(VENV)
+
+test-gpu: $(VENV)/dev.stamp  ## every promise about CUDA, on one GPU and without a network; skipped where there is none
+	GPU_RESULTS=benchmarks/results/gpu.json $(RUN) pytest -rs tests/gpu
+
+soak: $(VENV)/dev.stamp  ## a thousand presses of Ctrl-C and a hundred kills at random times, with nothing lost
+	$(RUN) python tests/soak.py 1000 100
 
 bench: $(VENV)/dev.stamp  ## measure overhead, beside other finders (installs them), sliders, live display and the arena
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -r benchmarks/requirements.txt

@@ -1,4 +1,4 @@
-"""What the library says before it sweeps, and what it finds out afterwards: slips, what has no state, checks, places, threads"""
+"""What the library says before it sweeps and what it finds afterwards: slips, checks, places, threads"""
 import functools
 import threading
 import time
@@ -46,6 +46,7 @@ class Head(nn.Module):
     def forward(self, x): return SimpleNamespace(logits=self.net(x))
 
 
+LOGITS = F.binary_cross_entropy_with_logits
 SLIPS = dict(
     loss_class=('CrossEntropyLoss(...)', lambda: sweep(loss_fn=nn.CrossEntropyLoss)),
     loader_class=('DataLoader(...)', lambda: sweep(DataLoader)),
@@ -57,7 +58,7 @@ SLIPS = dict(
     float_labels=('y.long()', lambda: sweep(((X, Y.float()),))),
     column_labels=('y.squeeze(1)', lambda: sweep(((X, Y[:, None]),))),
     missing_class=('got the class 5', lambda: sweep(((X, Y + 5 - Y),))),
-    whole_labels=('y.float()', lambda: sweep(((X, Y[:, None]),), net(1), F.binary_cross_entropy_with_logits)),
+    whole_labels=('y.float()', lambda: sweep(((X, Y[:, None]),), net(1), LOGITS)),
     doubles=('x.float()', lambda: sweep(((X.double(), Y),))),
     pixels=('x.float()/255', lambda: sweep(((X.byte(), Y),))),
     halves=("amp='bf16'", lambda: sweep(model=net().bfloat16())),
@@ -71,7 +72,8 @@ SLIPS = dict(
     preserve_word=('str', lambda: finder(preserve=['scheduler'])),
     preserve_on=("'gpu'", lambda: finder(preserve_on='gpu').range_test([(X, Y)], **SWEEP)),
     num_iter=('pass 12', lambda: sweep(num_iter=12.0)))
-WITH_CAUSE = {'no_loss_fn', 'three_parts', 'more_fields', 'output', 'float_labels', 'doubles', 'array', 'text', 'one_sample'}
+WITH_CAUSE = {'no_loss_fn', 'three_parts', 'more_fields', 'output', 'float_labels', 'doubles', 'array', 'text',
+              'one_sample'}
 
 
 @pytest.mark.parametrize('slip', SLIPS)
@@ -114,7 +116,8 @@ class Counted(nn.Linear):
 
 
 @pytest.mark.parametrize('name, call', [
-    ('global CALLS', lambda: sweep(step=counting, check=True)), ('Counted', lambda: sweep(model=Counted(4, 2), check=True)),
+    ('global CALLS', lambda: sweep(step=counting, check=True)),
+    ('Counted', lambda: sweep(model=Counted(4, 2), check=True)),
     ('read', lambda: sweep(DataLoader(Cached(), 4), check=True))])
 def test_what_could_not_be_put_back_is_named(name, call):
     with pytest.warns(RuntimeWarning, match='could not be put back') as caught: call()
@@ -261,5 +264,5 @@ def test_no_thread_outlives_a_sweep(workers):
     f = sweep(loader, step=step)
     assert f.curve.ended == 'stopped' and len(list(loader)) == 2
     end = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < end: time.sleep(.05)     # queues end in their own time
+    while threading.active_count() > before and time.monotonic() < end: time.sleep(.05)    # queues end slowly
     assert threading.active_count() == before

@@ -1,4 +1,4 @@
-"""Twins that are drawn anew in each run: any model, optimizer, loader and ending leave the training as it would have been"""
+"""Twins, drawn anew in each run: any model, optimizer, loader and ending leave the training as it would have been"""
 import array
 import math
 import random
@@ -174,14 +174,19 @@ class Resized(nn.Sequential):
 
 
 MODELS = dict(
-    plain=plain, normed=normed, spectral=spectral, hooked=Hooked, parametrized=Parametrized, buffer=NewBuffer, resized=Resized,
+    plain=plain, normed=normed, spectral=spectral, hooked=Hooked, parametrized=Parametrized, buffer=NewBuffer,
+    resized=Resized,
     scalar=lambda: Remembering(number, n=np.float32(1)), fraction=lambda: Remembering(number, n=Fraction(1, 3)),
     enum=lambda: Remembering(swap, mode=Mode.first), frozen=lambda: Remembering(grown, kept=frozenset()),
     bytes=lambda: Remembering(push, kept=bytearray()), array=lambda: Remembering(push, kept=array.array('i')),
-    deque=lambda: Remembering(push, kept=deque(maxlen=9)), counter=lambda: Remembering(lambda s: entry(s.c), c=Counter(n=2)),
-    stubborn=lambda: Remembering(lambda s: entry(s.d), d=Stubborn(n=1)), box=lambda: Remembering(lambda s: count(s.box), box=Box()),
-    slots=lambda: Remembering(lambda s: count(s.box), box=Slotted()), replaced=lambda: Remembering(fresh, box=Box()),
-    linked=lambda: Remembering(lambda s: innermost(s.box.n), box=linked()), fixed=lambda: Remembering(read_only, table=fixed(0)))
+    deque=lambda: Remembering(push, kept=deque(maxlen=9)),
+    counter=lambda: Remembering(lambda s: entry(s.c), c=Counter(n=2)),
+    stubborn=lambda: Remembering(lambda s: entry(s.d), d=Stubborn(n=1)),
+    box=lambda: Remembering(lambda s: count(s.box), box=Box()),
+    slots=lambda: Remembering(lambda s: count(s.box), box=Slotted()),
+    replaced=lambda: Remembering(fresh, box=Box()),
+    linked=lambda: Remembering(lambda s: innermost(s.box.n), box=linked()),
+    fixed=lambda: Remembering(read_only, table=fixed(0)))
 
 
 # Optimizers that write in every way there is
@@ -308,7 +313,7 @@ class Fast:
     def __iter__(self):
         self.rng = random.Random(self.rng.randint(0, 2**32 - 1))
         order = self.rng.sample(range(len(self.data)), len(self.data))
-        for k in range(0, len(order), 4): yield torch.stack([self.data[i][0] for i in order[k:k + 4]]), self.data.tensors[1][order[k:k + 4]]
+        for k in range(0, len(order), 4): yield tuple(t[order[k:k + 4]] for t in self.data.tensors)
 
 
 def data():
@@ -316,7 +321,9 @@ def data():
     return TensorDataset(torch.randn(22, 8, generator=g), torch.randint(3, (22,), generator=g))
 
 
-def shuffled(data, **kw): return DataLoader(data, **{**dict(batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(2)), **kw})
+def shuffled(data, **kw):
+    g = torch.Generator().manual_seed(2)
+    return DataLoader(data, **{**dict(batch_size=4, shuffle=True, generator=g), **kw})
 
 
 def stateful(data):
@@ -335,9 +342,10 @@ def replaced(data):
 
 
 LOADERS = dict(
-    shuffled=shuffled, ownerless=lambda d: DataLoader(d, 4, shuffle=True), replaced=replaced, cached=lambda d: shuffled(Cached(d)),
-    in_place=lambda d: DataLoader(d, 4, sampler=InPlace(d)), counting=lambda d: DataLoader(d, 4, sampler=Counting(d)),
-    in_place_array=lambda d: DataLoader(d, 4, sampler=InPlace(d, np.array)), fast=Fast, stateful=stateful, prepared=prepared,
+    shuffled=shuffled, ownerless=lambda d: DataLoader(d, 4, shuffle=True), replaced=replaced,
+    cached=lambda d: shuffled(Cached(d)), in_place=lambda d: DataLoader(d, 4, sampler=InPlace(d)),
+    counting=lambda d: DataLoader(d, 4, sampler=Counting(d)), fast=Fast, stateful=stateful, prepared=prepared,
+    in_place_array=lambda d: DataLoader(d, 4, sampler=InPlace(d, np.array)),
     batches=lambda d: [(d.tensors[0][k:k + 4], d.tensors[1][k:k + 4]) for k in range(0, 20, 4)])
 SLOW = dict(deep=lambda d: shuffled(Deep(d)), worker=lambda d: shuffled(d, num_workers=1),
             persistent=lambda d: shuffled(d, num_workers=1, persistent_workers=True),
@@ -379,7 +387,8 @@ BOOM, CTRL_C, EXIT = RuntimeError('by design'), KeyboardInterrupt('by design'), 
 ENDINGS = dict(
     completed=swept, seeded=lambda t: swept(t, seed=7), accumulated=lambda t: swept(t, accumulation_steps=2),
     diverged=lambda t: swept(t, end_lr=1e6, num_iter=30, diverge_threshold=4.),
-    non_finite=lambda t: swept(t, end_lr=1e38, num_iter=30), exhausted=lambda t: swept(t, iter(list(islice(t.loader, 5)))),
+    non_finite=lambda t: swept(t, end_lr=1e38, num_iter=30),
+    exhausted=lambda t: swept(t, iter(list(islice(t.loader, 5)))),
     validated=lambda t: swept(t, valid_dl=t.loader, num_iter=3), amp=lambda t: swept(t, amp='bf16'),
     raised=lambda t: swept(t, step=raising(BOOM, 4)), stopped=lambda t: swept(t, step=raising(CTRL_C, 4)),
     stopped_at_once=lambda t: swept(t, step=raising(CTRL_C, 1)), left=lambda t: swept(t, step=raising(EXIT, 3)),
@@ -404,13 +413,14 @@ def check(model, opt, loader, ending, before=3):
     assert differences(plain_run, run(make, exhausted if ending == 'exhausted' else interlude, before, 9)) == []
 
 
-ANY = settings(max_examples=600, deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck),
-               phases=(Phase.generate, Phase.shrink))
+ANY = settings(max_examples=600, deadline=None, database=None, print_blob=True, phases=(Phase.generate, Phase.shrink),
+               suppress_health_check=list(HealthCheck))
 
 
 @ANY
-@given(model=st.sampled_from(sorted(MODELS)), opt=st.sampled_from(sorted(OPTS)), loader=st.sampled_from(sorted(LOADERS)),
-       ending=st.sampled_from(sorted(ENDINGS)), before=st.sampled_from([0, 3, 6]))
+@given(model=st.sampled_from(sorted(MODELS)), opt=st.sampled_from(sorted(OPTS)),
+       loader=st.sampled_from(sorted(LOADERS)), ending=st.sampled_from(sorted(ENDINGS)),
+       before=st.sampled_from([0, 3, 6]))
 def test_any_training_goes_on(model, opt, loader, ending, before):
     if loader in ('stateful', 'prepared'): pytest.importorskip('torchdata' if loader == 'stateful' else 'accelerate')
     check(model, opt, loader, ending, before)
