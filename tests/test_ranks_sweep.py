@@ -1,7 +1,6 @@
 """Two processes sweep together, and one fails, is stopped or exits: both end at once, with their models as before"""
 import multiprocessing
 import os
-import signal
 import sys
 import time
 
