@@ -572,3 +572,27 @@ def test_quick_start(tmp_path):
     assert done[0] == '0' and float(done[1]) < 180, done
     folds = json.loads((tmp_path/'runs/train/digits/folds.json').read_text())['folds']
     assert len(folds) == 5 and min(r['accuracy'] for r in folds) >= .98, folds
+
+
+# As users would
+
+def test_odd_files_and_names(home, capsys):
+    config = start(capsys)
+    refused('lr-finder --config configs', 'Is a directory', capsys)
+    Path('utf16.yaml').write_bytes(config.read_text().encode('utf-16'))
+    refused('lr-finder --config utf16.yaml', 'it is not text', capsys)
+    refused(f'train --config {config} --lr 0.01 --set data.dataset_name=../evil', '--set data.dataset_name must be text', capsys)
+    refused(f'train --config {config} --lr nan', "--lr must be a number above 0 or auto, got 'nan'", capsys)
+    refused(f'train --config {config} --lr 0.01 --export nowhere/m.pt2', 'is in a folder that does not exist', capsys)
+    refused('split --raw_data data/shapes/raw --seed -3 --splits other', '--seed must be a whole number from 0', capsys)
+    refused('init-config data/shapes --size 0 --output other.yaml', '--size must be a whole number above 0', capsys)
+    refused(f'lr-finder --config {config} extra', "does not know what 'extra' is for", capsys)
+
+
+def test_windows_line_ends_stay(home, capsys):
+    config = start(capsys)
+    Path('crlf.yaml').write_bytes(config.read_bytes().replace(b'\n', b'\r\n'))
+    ok(['lr-finder', '--config', 'crlf.yaml', *QUICK, '--write'], capsys)
+    body = Path('crlf.yaml').read_bytes()
+    assert body.count(b'\r\n') == body.count(b'\n') == config.read_bytes().count(b'\n')
+    assert load_config('crlf.yaml').optimizer.lr != load_config(config).optimizer.lr

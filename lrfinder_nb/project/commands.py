@@ -164,7 +164,7 @@ def write_keys(path,  # YAML file
     "Change some values of a file and keep its comments"
     from lrfinder_nb.core.files import write_file
     from lrfinder_nb.project.runs import success
-    text = Path(path).read_text(encoding='utf-8')
+    text = Path(path).read_bytes().decode('utf-8')      # line ends as they are
     for k, v in values.items(): text = set_value(text, k, v, path)
     write_file(path, 'the settings', lambda f: f.write(text.encode()))
     for k, v in values.items(): success(f'{k} is {v} in {path}')

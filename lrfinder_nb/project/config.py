@@ -128,6 +128,7 @@ def _check(name, tp, value, where):
     free = name == 'lr_finder.diverge_threshold'
     fine = lambda x: isinstance(x, str) or not isinstance(x, float) or abs(x) < float('inf') or free and x > 0
     try:
+        if name == 'data.dataset_name' and (str(value).strip('.') == '' or {'/', '\\'} & set(str(value))): raise ValueError
         if isinstance(value, bool) and bool not in (tp, *get_args(tp)): raise ValueError
         found = _plain(parser.parse_object({'value': value}).value)
         if not all(map(fine, found if isinstance(found, list) else [found])): raise ValueError

@@ -172,10 +172,11 @@ def load_split(folder  # folder of the lists
     except (KeyError, TypeError, ValueError) as e: raise UsageError(f"'{folder}/splits.json' is damaged ({type(e).__name__}); split again with --force") from None
 
 # %% ../../nbs/project/06_splits.ipynb #12459138
-def _check(folder, folds, test, valid, groups):
+def _check(folder, folds, test, valid, seed, groups):
     "Refuse numbers that do not fit the images"
     for name, x in dict(test=test, valid=valid).items():
         if not 0 <= x < 1: raise UsageError(f"--{name} must be a share in [0, 1), got {x:g}; 0.1 keeps a tenth")
+    if not 0 <= seed < 2**32: raise UsageError(f"--seed must be a whole number from 0 up to 2**32 - 1, got {seed}; 42 will do")
     if folds < 1: raise UsageError(f"--folds must be a whole number from 1, got {folds}; 5 is customary")
     units = defaultdict(set)
     for i, label in enumerate(folder.labels): units[label].add(i if groups is None else groups[i])
@@ -255,7 +256,7 @@ def split_folder(raw,  # folder of the images
     if folds is None: folds = 1 if any(PARTS[p.lower()] == 'val' for p in folder.parts) else 5
     groups = groups_of(folder.files, group) if group else None
     made = dict(folds=folds, test=float(test), valid=float(valid), seed=seed, group=group)
-    _check(folder, folds, test, valid, groups)
+    _check(folder, folds, test, valid, seed, groups)
     old, said = None if force else load_split(to), []
     if old and old.made != made:
         key = next(k for k in made if old.made[k] != made[k])

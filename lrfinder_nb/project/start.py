@@ -97,6 +97,7 @@ def first_config(dataset,  # folder of the data set
                 ) -> tuple:
     "(settings, what was seen) for a folder of images"
     if preset not in PRESETS: raise UsageError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r:.60}")
+    if size is not None and size < 1: raise UsageError(f"--size must be a whole number above 0, got {size}; leave it out for that of the images")
     name, raw = places(dataset)
     seen = look(scan(raw))
     if size is None: size = 224 if pretrained else min(seen.side, 224)

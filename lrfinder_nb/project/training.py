@@ -255,6 +255,8 @@ def train_project(config:Config,  # the settings
     folds = folds_of(config)
     if export_to and len(folds) > 1: raise UsageError('--export is for one fold; choose it with --fold 0')
     if export_to and Path(export_to).suffix not in ('.onnx', '.pt2'): raise UsageError(f"--export must end in .onnx or .pt2, got '{export_to}'")
+    if export_to and not Path(export_to).absolute().parent.is_dir():
+        raise UsageError(f"--export '{export_to}' is in a folder that does not exist; make it first")
     rows = [train_fold(config, fold, resume, export_to) for fold in folds]
     if len(rows) > 1 and first():
         shares = np.array([r['accuracy'] for r in rows])
