@@ -20,22 +20,22 @@ def timed(cls, name):
     "Add the time of a method to `spent`"
     method = getattr(cls, name)
     def wrapped(*args, **kw):
-        start = time.perf_counter()
+        start = time.thread_time()
         try: return method(*args, **kw)
-        finally: spent[0] += time.perf_counter() - start
+        finally: spent[0] += time.thread_time() - start
     setattr(cls, name, wrapped)
 
 for name in ('__init__', 'point', 'finish', '_ipython_display_'): timed(Live, name)
 def sweep(progress):
-    "Seconds that one long sweep takes, and those of them in the display"
+    "Seconds that one long sweep takes, and the share of its processor time that the display takes"
     set_seed(0)
     spent[0] = 0.
     model = SmallCNN()
     finder = LRFinder(model, torch.optim.AdamW(model.parameters()), nn.CrossEntropyLoss())
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.thread_time()
     long = dict(num_iter=1200, diverge_threshold=float('inf'), end_lr=1e-2)
     finder.range_test(digits()[0], progress=progress, **long)
-    return time.perf_counter() - start, spent[0]
+    return time.perf_counter() - start, spent[0]/(time.thread_time() - worked)
 '''
 
 
@@ -58,7 +58,7 @@ def main(rounds=3):
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    shares = [r[1]/r[0] for r in rows]
+    shares = [r[1] for r in rows]
     body = dict(sweep_seconds=[round(r[0], 2) for r in rows], share_of_display=[round(x, 4) for x in shares],
                 median_share=round(statistics.median(shares), 4), target=.02,
                 ratio_to_no_display=[round(r[0]/r[2], 3) for r in rows])
