@@ -19,7 +19,6 @@ from ..core.checks import check_count, check_threshold
 from ..core.coarse import coarse_lrs, focus
 from ..core.curve import LossCurve, load_curve, save_curve, sparkline
 from ..core.diagnose import diagnose
-from ..core.schedule import sweep_lrs
 from ..core.suggest import Analysis, Suggestion, analyse
 from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
@@ -27,7 +26,7 @@ from .background import TURN, Background, hold
 from .parallel import join, ranks
 from .passes import Task, rereadable
 from .progress import bar_of, cell_number, view_of
-from .record import coarse_to_fine, record
+from .record import coarse_to_fine, record, swept_lrs
 from .state import check_preserve
 from .sweep import check_loader, check_valid
 from .verify import Schedule, full_trainings, short_trials, trials_cost
@@ -61,13 +60,6 @@ def _place_to_start(a):
     if not a.problem: return a.suggestion.lr, a.suggestion.lr
     if a.curve.coarse is None: return None, a.suggestion.lr     # refuses in the words of the analysis
     return None, 10**focus(a.curve.coarse)
-
-
-def _swept_lrs(start_lr, end_lr, num_iter, step_mode):
-    "Rates of a single sweep, or None where a quick pass is to find them"
-    if start_lr is end_lr is num_iter is None and step_mode == 'exp': return None
-    given = dict(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter)
-    return sweep_lrs(**{k: v for k, v in given.items() if v is not None}, step_mode=step_mode)
 
 # %% ../../nbs/engine/08_finder.ipynb #6e222d90
 def _line(finder):
@@ -127,7 +119,7 @@ class LRFinder:
                   ) -> 'LRFinder':
         "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
-        lrs = _swept_lrs(start_lr, end_lr, num_iter, step_mode)
+        lrs = swept_lrs(start_lr, end_lr, num_iter, step_mode)
         options = dict(accumulation_steps=accumulation_steps, seed=seed, check=check)
         task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
