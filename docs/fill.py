@@ -88,6 +88,15 @@ def repeat_cost():
             'as long as without it.')
 
 
+def neighbours():
+    "What held for the objects of other libraries when their tests ran last (tests/neighbours)"
+    found = json.loads((ROOT/'docs/data/neighbours.json').read_text(encoding='utf-8'))
+    columns = 'sweep', 'verify', 'train', 'restored', 'processes'
+    words = {True: 'yes', False: 'no', None: 'not tried'}
+    rows = [[f"{name} {r['version']}", *(words[r.get(c)] for c in columns)] for name, r in found.items()]
+    return table(['library', 'sweep', 'verify', 'train', 'restored bit for bit', 'several processes'], rows)
+
+
 def machine(name):
     r = result(name)
     return f"{r['cpu']}, Python {r['python']}, {r['date']}"
@@ -101,7 +110,7 @@ TABLES = {
     'overhead_machine': lambda: machine('overhead'),
     'explorer': lambda: measured('explorer', 'p95', '95th percentile'),
     'explorer_machine': lambda: machine('explorer'),
-    'live': live, 'training': training, 'traces': traces,
+    'neighbours': neighbours, 'live': live, 'training': training, 'traces': traces,
     'step_ms': lambda: f"{result('train')['step_ms']:.0f}"}
 
 

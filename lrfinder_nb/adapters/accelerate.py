@@ -40,5 +40,5 @@ def bind_accelerator(accelerator,  # an `accelerate.Accelerator` that has prepar
     optimizer = getattr(optimizer, 'optimizer', optimizer)
     amp = 'fp16' if getattr(accelerator, 'mixed_precision', 'no') == 'fp16' else None
     steps = getattr(accelerator, 'gradient_accumulation_steps', 1)
-    return Bound(model, optimizer, None, None, plain_loader(data), options=dict(amp=amp), accumulation_steps=steps,
-                 write=_writer(accelerator, optimizer))
+    more = dict(options=dict(amp=amp), accumulation_steps=steps, write=_writer(accelerator, optimizer))
+    return Bound(model, optimizer, train_dl=plain_loader(data), **more)

@@ -53,6 +53,5 @@ def finder_for(thing,  # a transformers `Trainer`, a `LightningModule`, a fastai
     bind = _binder(thing)
     try: bound = bind(thing, data, optimizer)
     except AttributeError as e:
-        if type(thing).__module__.partition('.')[0] == '__main__' and getattr(e, 'obj', None) is None: raise
         raise _moved(e, thing, bind) from e
     return BoundFinder(bound, **kw)

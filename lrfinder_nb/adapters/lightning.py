@@ -45,10 +45,10 @@ def _stand_in(train_dl, datamodule):
     "What a module may ask of its trainer at the start of a training"
     batches = len(train_dl) if hasattr(train_dl, '__len__') else float('inf')
     counts = dict(current_epoch=0, global_step=0, max_epochs=1, max_steps=-1, num_training_batches=batches)
-    state = dict(training=True, sanity_checking=False, is_last_batch=False, world_size=1, global_rank=0, local_rank=0)
-    others = dict(estimated_stepping_batches=batches, datamodule=datamodule, logger=None, loggers=[], callbacks=[],
-                  callback_metrics={}, accumulate_grad_batches=1, is_global_zero=True)
-    return SimpleNamespace(**counts, **state, **others)
+    state = dict(training=True, sanity_checking=False, is_last_batch=False, is_global_zero=True)
+    place = dict(world_size=1, global_rank=0, local_rank=0, accumulate_grad_batches=1)
+    others = dict(datamodule=datamodule, logger=None, loggers=[], callbacks=[], callback_metrics={})
+    return SimpleNamespace(**counts, **state, **place, **others, estimated_stepping_batches=batches)
 
 # %% ../../nbs/adapters/02_lightning.ipynb #f78584c8
 SILENT = 'log', 'log_dict'
@@ -69,13 +69,16 @@ def _outside(module, trainer):
         for m in alone: m.__dict__['_trainer'] = None
 
 # %% ../../nbs/adapters/02_lightning.ipynb #d0f3341a
+HOOKS = 'on_before_batch_transfer', 'on_after_batch_transfer'  # where a module may change its batch
+
+
 def _step_of(module, trainer):
     "step(model, batch) -> loss"
     many = len(inspect.signature(module.training_step).parameters)
     def step(model, batch):
         with _outside(module, trainer):
-            if hasattr(module, 'on_before_batch_transfer'): batch = module.on_before_batch_transfer(batch, 0)
-            if hasattr(module, 'on_after_batch_transfer'): batch = module.on_after_batch_transfer(batch, 0)
+            for hook in HOOKS:
+                if hasattr(module, hook): batch = getattr(module, hook)(batch, 0)
             found = module.training_step(*(batch, 0)[:many])
         return found['loss'] if isinstance(found, dict) else found
     return LibraryStep(step, module)
@@ -137,7 +140,7 @@ def _writer(module):
 def _check_module(module):
     "Refuse what has no step of its own"
     if module.automatic_optimization: return
-    raise ValueError(f"{type(module).__name__} optimizes by hand, so that its training_step returns no loss to sweep; "
+    raise ValueError(f"{type(module).__name__} optimizes by hand, so that its training_step returns no loss; "
                      "pass model, optimizer and a step: LRFinder(model, optimizer, step=...)")
 
 # %% ../../nbs/adapters/02_lightning.ipynb #217f4783

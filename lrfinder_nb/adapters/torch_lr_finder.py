@@ -105,7 +105,8 @@ class StateCacher:
     "States of model and optimizer by name, in memory or in files"
     def __init__(self, in_memory=True, cache_dir=None):
         if cache_dir is not None and not os.path.isdir(cache_dir):
-            raise ValueError(f"cache_dir must be a folder, got {cache_dir!r:.60}; make it first, or leave it out")
+            raise ValueError(f"cache_dir must be a folder, got {cache_dir!r:.60}; "
+                             "make it first, or leave it out")
         self.in_memory, self.cache_dir, self.cached = in_memory, cache_dir or tempfile.gettempdir(), {}
 
     def store(self, key, state_dict):
@@ -141,7 +142,8 @@ class _Notes:
 def _start(optimizer, start_lr):
     "The first rate of the fastest group"
     if any('initial_lr' in group for group in optimizer.param_groups):
-        raise RuntimeError("the optimizer has a scheduler attached to it; make a new optimizer for the range test")
+        raise RuntimeError("the optimizer has a scheduler attached to it; "
+                           "make a new optimizer for the range test")
     return max(float(g['lr']) for g in optimizer.param_groups) if start_lr is None else start_lr
 
 
@@ -174,21 +176,24 @@ class LRFinder:
         "Train with growing rates, note them in `history`, and put everything back"
         check_number('smooth_f', smooth_f, least=0, below=1, hint='0.05 is usual, 0 does not smooth')
         train_dl = _iterated('train_loader', train_loader, TrainDataLoaderIter)
-        valid_dl = None if val_loader is None else _Again(_iterated('val_loader', val_loader, ValDataLoaderIter))
+        valid_dl = val_loader
+        if valid_dl is not None: valid_dl = _Again(_iterated('val_loader', val_loader, ValDataLoaderIter))
         lrs = sweep_lrs(_start(self.optimizer, start_lr), end_lr, num_iter, step_mode)
         self.history, self.best_loss = dict(lr=[], loss=[]), None
         notes, rows = _Notes(self, smooth_f, diverge_th), []
-        task = Task(self.model, self.optimizer, step=LibraryStep(self._loss), train_dl=train_dl, valid_dl=valid_dl,
-                    accumulation_steps=accumulation_steps)
+        data = dict(train_dl=train_dl, valid_dl=valid_dl, accumulation_steps=accumulation_steps)
+        task = Task(self.model, self.optimizer, step=LibraryStep(self._loss), **data)
         self.model.to(self.device)
         try: ended = run_pass(task, lrs, rows, notes, notes.stopping)
         finally: self.model.to(self.model_device)
         if notes.stopping.is_set(): ended = 'diverged'
-        self.curve = LossCurve(*zip(*rows), ended, step_mode, max(diverge_th, 1.001), dict(num_iter=num_iter), None)
+        limit, ran_on = max(diverge_th, 1.001), dict(num_iter=num_iter)
+        self.curve = LossCurve(*zip(*rows), ended, step_mode, limit, ran_on, None)
 
     def _loss(self, model, batch):
         "The loss on (inputs, labels)"
-        mixed = torch.autocast(**(self.amp_config or dict(device_type='cuda'))) if self.amp_backend else nullcontext()
+        config = self.amp_config or dict(device_type='cuda')
+        mixed = torch.autocast(**config) if self.amp_backend else nullcontext()
         with mixed: return self.criterion(model(batch[0]), batch[1])
 
     def plot(self, skip_start=10, skip_end=5, log_lr=True, show_lr=None, ax=None, suggest_lr=True):
@@ -209,10 +214,11 @@ class LRFinder:
     def _mark(self, ax, lrs, losses, skipped):
         "Mark the point of the steepest descent and return its rate"
         if len(lrs) < 2:
-            raise RuntimeError(f"Need at least {skipped + 2} points to suggest a rate, got {len(self.history['lr'])}; "
-                               "raise num_iter, or skip fewer")
+            raise RuntimeError(f"Need at least {skipped + 2} points to suggest a rate, "
+                               f"got {len(self.history['lr'])}; raise num_iter, or skip fewer")
         steepest = int(np.gradient(np.array(losses)).argmin())
-        ax.scatter(lrs[steepest], losses[steepest], s=75, marker='o', color='red', zorder=3, label='steepest gradient')
+        point = dict(s=75, marker='o', color='red', zorder=3, label='steepest gradient')
+        ax.scatter(lrs[steepest], losses[steepest], **point)
         ax.legend()
         return lrs[steepest]
 

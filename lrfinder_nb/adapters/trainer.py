@@ -15,7 +15,8 @@ from ..engine.sweep import group_ratios, set_lr
 # %% ../../nbs/adapters/01_trainer.ipynb #c6f4ef75
 def _optimizer(trainer):
     "(optimizer, whether it was made for the sweep)"
-    if trainer.optimizer is not None: return getattr(trainer.optimizer, 'optimizer', trainer.optimizer), False
+    had = trainer.optimizer
+    if had is not None: return getattr(had, 'optimizer', had), False
     trainer.create_optimizer()
     made, trainer.optimizer = trainer.optimizer, None
     return made, True
@@ -66,8 +67,8 @@ def _check_trainer(trainer):
     "Refuse what only `train()` sets up"
     for name in ('is_deepspeed_enabled', 'is_fsdp_enabled'):
         if getattr(trainer, name, False):
-            raise ValueError(f"a Trainer with {name} prepares its model in train() only, so it cannot be swept before; "
-                             "sweep a smaller model of the family, or without sharding")
+            raise ValueError(f"a Trainer with {name} prepares its model in train() only, "
+                             "so it cannot be swept before; sweep a smaller model, or without sharding")
 
 
 def _precision(args):
