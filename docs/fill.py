@@ -93,8 +93,9 @@ def neighbours():
     found = json.loads((ROOT/'docs/data/neighbours.json').read_text(encoding='utf-8'))
     columns = 'sweep', 'verify', 'train', 'restored', 'processes'
     words = {True: 'yes', False: 'no', None: 'not tried'}
-    rows = [[f"{name} {r['version']}", *(words[r.get(c)] for c in columns)] for name, r in found.items()]
-    return table(['library', 'sweep', 'verify', 'train', 'restored bit for bit', 'several processes'], rows)
+    head = 'library', 'sweep', 'verify', 'train', 'restored bit for bit', 'several processes'
+    row = lambda name, r: [f"{name} {r['version']}", *(words[r.get(c)] for c in columns)]
+    return table(head, [row(name, r) for name, r in found.items()])
 
 
 def machine(name):
