@@ -15,7 +15,8 @@ SWITCHES = {'eval', 'echo', 'output', 'include', 'code-fold'}
 KNOWN = {'default_exp', *EXPORTS, *SWITCHES, 'hide', 'code-summary', 'fig-alt'}
 IMG = re.compile(r'<img\b[^>]*>')
 FIRST = {      # the reader's order; others follow by name
-    'tutorials': ('quickstart', 'explore', 'trust', 'variation', 'mixup', 'batch_size', 'train', 'finetune'),
+    'tutorials': ('quickstart', 'explore', 'trust', 'variation', 'mixup', 'batch_size', 'train', 'finetune',
+                  'shell', 'optuna'),
     'guide': ('how_it_works', 'read_a_curve', 'choose', 'when', 'troubleshooting')}
 FOLDERS = {
     'engine': 'Sweep a model', 'train': 'Train with the rate', 'show': 'Pictures and sliders',

@@ -69,12 +69,16 @@ def test_ruff_has_no_complaint():
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_most_lines_are_short():
+    "Of all code together, 95 lines of 100 have at most 105 characters"
+    found = [len(line) for folder in FOLDERS for p in written(folder) for line in lines(p) if line.strip()]
+    assert quantiles(found, n=20)[-1] <= 105
+
+
 @pytest.mark.parametrize('folder', FOLDERS)
-def test_most_lines_are_short(folder):
-    lengths = [len(line) for p in written(folder) for line in lines(p) if line.strip()]
-    if not lengths: pytest.skip(f'{folder} is exempt or empty')
-    assert quantiles(lengths, n=20)[-1] <= 105
-    assert max(lengths) <= LONGEST
+def test_no_line_is_long(folder):
+    long = [(p.name, line) for p in written(folder) for line in lines(p) if len(line) > LONGEST]
+    assert not long
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
