@@ -44,21 +44,27 @@ def nearest(name:str,  # what the user wrote
     "The question whether a similar name was meant, or nothing"
     last = {k.rsplit('.', 1)[-1]: k for k in known}
     plain = name.replace('-', '_')
-    found = get_close_matches(plain, list(known), 1, .6) or [last[k] for k in get_close_matches(plain.rsplit('.', 1)[-1], list(last), 1, .6)]
+    found = get_close_matches(plain, list(known), 1, .6)
+    if not found: found = [last[k] for k in get_close_matches(plain.rsplit('.', 1)[-1], list(last), 1, .6)]
     return f"; did you mean {found[0]}?" if found else ''
 
 # %% ../../nbs/project/04_config.ipynb #14a123c6
-WORDS = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false', dict: 'a name with arguments', NoneType: 'null',
-         restricted.PositiveInt: 'a whole number above 0', restricted.NonNegativeInt: 'a whole number from 0',
-         restricted.PositiveFloat: 'a number above 0', restricted.NonNegativeFloat: 'a number from 0',
-         restricted.ClosedUnitInterval: 'a number from 0 to 1', restricted.OpenUnitInterval: 'a number between 0 and 1'}
+WORDS = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false',
+         dict: 'a name with arguments', NoneType: 'null',
+         restricted.PositiveInt: 'a whole number above 0',
+         restricted.NonNegativeInt: 'a whole number from 0',
+         restricted.PositiveFloat: 'a number above 0',
+         restricted.NonNegativeFloat: 'a number from 0',
+         restricted.ClosedUnitInterval: 'a number from 0 to 1',
+         restricted.OpenUnitInterval: 'a number between 0 and 1'}
 
 
 def in_words(tp  # a type of the schema
             ) -> str:
     "What may stand where this type is asked for"
     if get_origin(tp) is Literal: return ' or '.join(map(str, get_args(tp)))
-    if get_origin(tp) in (Union, UnionType): return ' or '.join(dict.fromkeys(in_words(t) for t in get_args(tp)))
+    if get_origin(tp) in (Union, UnionType):
+        return ' or '.join(dict.fromkeys(in_words(t) for t in get_args(tp)))
     if get_origin(tp) is list: return f'a list, each entry {in_words(get_args(tp)[0])}'
     return WORDS[tp]
 
@@ -80,9 +86,15 @@ def parse_yaml(text:str,  # content of a YAML file
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         mark = getattr(e, 'problem_mark', None)
         where = f' in line {mark.line + 1}' if mark else ''
-        raise UsageError(f"'{path}' is no valid YAML{where} ({getattr(e, 'problem', None) or type(e).__name__}); mend it, or write a new file with ml-init-config") from None
-    if found := _twice(node): raise UsageError(f"'{path}' has the key {found[0]} twice, the second time in line {found[1]}; remove one of them")
-    if not isinstance(body, dict): raise UsageError(f"'{path}' holds no settings, only {type(body).__name__}; write a new file with ml-init-config")
+        raise UsageError(f"'{path}' is no valid YAML{where} "
+                         f"({getattr(e, 'problem', None) or type(e).__name__}); "
+                         "mend it, or write a new file with ml-init-config") from None
+    if found := _twice(node):
+        raise UsageError(f"'{path}' has the key {found[0]} twice, the second time in line "
+                         f"{found[1]}; remove one of them")
+    if not isinstance(body, dict):
+        raise UsageError(f"'{path}' holds no settings, only {type(body).__name__}; "
+                         "write a new file with ml-init-config")
     return body
 
 # %% ../../nbs/project/04_config.ipynb #d0731ff6
@@ -97,8 +109,11 @@ def flat(body:Mapping,  # sections as dicts
         name = f'{prefix}{k}'
         section = any(n.startswith(f'{name}.') for n in known)
         if section and v is None: continue
-        if section and not isinstance(v, Mapping): raise UsageError(f"'{path}': {name} is a section with keys of its own, got {v!r:.60}; write one key a line below it")
-        if not section and name not in known: raise UsageError(f"'{path}': there is no key {name}{nearest(name, known)}")
+        if section and not isinstance(v, Mapping):
+            raise UsageError(f"'{path}': {name} is a section with keys of its own, got {v!r:.60}; "
+                             "write one key a line below it")
+        if not section and name not in known:
+            raise UsageError(f"'{path}': there is no key {name}{nearest(name, known)}")
         found |= flat(v, known, path, f'{name}.') if section else {name: v}
     return found
 
@@ -128,12 +143,14 @@ def _check(name, tp, value, where):
     free = name == 'lr_finder.diverge_threshold'
     fine = lambda x: isinstance(x, str) or not isinstance(x, float) or abs(x) < float('inf') or free and x > 0
     try:
-        if name == 'data.dataset_name' and (str(value).strip('.') == '' or {'/', '\\'} & set(str(value))): raise ValueError
+        no_folder = str(value).strip('.') == '' or {'/', '\\'} & set(str(value))
+        if name == 'data.dataset_name' and no_folder: raise ValueError
         if isinstance(value, bool) and bool not in (tp, *get_args(tp)): raise ValueError
         found = _plain(parser.parse_object({'value': value}).value)
         if not all(map(fine, found if isinstance(found, list) else [found])): raise ValueError
         return found
-    except (ArgumentError, ValueError, TypeError): raise UsageError(f"{where(name)} must be {in_words(tp)}, got {value!r:.60}") from None
+    except (ArgumentError, ValueError, TypeError):
+        raise UsageError(f"{where(name)} must be {in_words(tp)}, got {value!r:.60}") from None
 
 
 def to_config(values:Mapping,  # values by path
@@ -154,7 +171,9 @@ def from_environment(env  # names and values, such as `os.environ`
     "Values by path that the environment sets"
     names = {PREFIX + k.replace('.', '__').upper(): k for k in keys()}
     unknown = next((n for n in env if n.startswith(PREFIX) and n not in names), None)
-    if unknown: raise UsageError(f"the environment sets {unknown}, and there is no such key{nearest(unknown, names)}")
+    if unknown:
+        raise UsageError(f"the environment sets {unknown}, and there is no such "
+                         f"key{nearest(unknown, names)}")
     return {names[n]: as_value(v) for n, v in env.items() if n in names}
 
 
@@ -172,25 +191,33 @@ def load_config(path,  # YAML file
                ) -> Config:
     "Read a project's settings: the file, then the environment, then `changes`; `UsageError` names the file and the key"
     try: text = read_file(path, 'settings')
-    except (OSError, ValueError) as e: raise UsageError(f"{str(e).split(';')[0]}; write one with ml-init-config data/my_dataset") from None
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{str(e).split(';')[0]}; "
+                         "write one with ml-init-config data/my_dataset") from None
     env = from_environment(os.environ if env is None else env)
     known, changes = keys(), dict(changes)
-    if wrong := next((k for k in changes if k not in known), None): raise UsageError(f"{dict(called).get(wrong, wrong)}: there is no key {wrong}{nearest(wrong, known)}")
+    if wrong := next((k for k in changes if k not in known), None):
+        raise UsageError(f"{dict(called).get(wrong, wrong)}: there is no key "
+                         f"{wrong}{nearest(wrong, known)}")
     def where(name):
         if name in changes: return dict(called).get(name, name)
-        return f"the environment's {PREFIX}{name.replace('.', '__').upper()}" if name in env else f"'{path}': {name}"
+        if name not in env: return f"'{path}': {name}"
+        return f"the environment's {PREFIX}{name.replace('.', '__').upper()}"
     return to_config(flat(parse_yaml(text, path), known, path) | env | changes, where)
 
 # %% ../../nbs/project/04_config.ipynb #333afeeb
 def comments(kind  # a dataclass of the schema
             ) -> dict:
-    "The comment beside each field; nothing for a class whose source is not at hand"
+    "The comment beside each field, also on the lines below it; nothing for a class whose source is not at hand"
     try: source = inspect.getsource(kind)
     except (OSError, TypeError): return {}
-    return dict(re.findall(r'^ +(\w+):.*?  # (.+)$', source, re.M))
+    found = re.findall(r'^ +(\w+):.*?  # (.+(?:\n +# .+)*)$', source, re.M)
+    return {name: re.sub(r'\n +# ', ' ', said) for name, said in found}
 
 
-def _value(x): return yaml.safe_dump(x, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix('\n').removesuffix('\n...')
+def _value(x):
+    text = yaml.safe_dump(x, default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.removesuffix('\n').removesuffix('\n...')
 
 
 def _lines(config, indent=''):
@@ -198,8 +225,12 @@ def _lines(config, indent=''):
     said = comments(type(config))
     for f in fields(config):
         value = getattr(config, f.name)
-        if is_dataclass(value): yield from ('', f'{indent}# {type(value).__doc__}', f'{indent}{f.name}:', *_lines(value, indent + '  '))
-        elif isinstance(value, list) and any(isinstance(x, dict) for x in value): yield from (f'{indent}{f.name}:  # {said.get(f.name, "")}', *(f'{indent}- {_value(x)}' for x in value))
+        if is_dataclass(value):
+            yield from ('', f'{indent}# {type(value).__doc__}', f'{indent}{f.name}:')
+            yield from _lines(value, indent + '  ')
+        elif isinstance(value, list) and any(isinstance(x, dict) for x in value):
+            yield f'{indent}{f.name}:  # {said.get(f.name, "")}'
+            yield from (f'{indent}- {_value(x)}' for x in value)
         else: yield f'{indent}{f.name}: {_value(value)}' + (f'  # {said[f.name]}' if f.name in said else '')
 
 
@@ -229,8 +260,13 @@ def set_value(text:str,  # content of a YAML file
     elif isinstance(section, yaml.MappingNode) and section.value:
         mark, flow = section.value[0][0].start_mark, section.flow_style
         start = end = mark.index
-        new = ': {'.join(missing) + f': {_value(value)}' + '}'*(len(missing) - 1) + (', ' if flow else '\n' + ' '*mark.column)
-    else: raise UsageError(f"{name} cannot be set in '{path}' by itself; write {name.split('.')[-1]}: {_value(value)} into its section by hand")
+        after = ', ' if flow else '\n' + ' '*mark.column
+        new = ': {'.join(missing) + f': {_value(value)}' + '}'*(len(missing) - 1) + after
+    else:
+        raise UsageError(f"{name} cannot be set in '{path}' by itself; "
+                         f"write {name.split('.')[-1]}: {_value(value)} into its section by hand")
     changed = text[:start] + new + text[end:]
-    if flat(parse_yaml(changed, path), keys(), path) != flat(body, keys(), path) | {name: value}: raise UsageError(f"{name} cannot be changed in '{path}' by itself; set it to {_value(value)} by hand")
+    if flat(parse_yaml(changed, path), keys(), path) != flat(body, keys(), path) | {name: value}:
+        raise UsageError(f"{name} cannot be changed in '{path}' by itself; "
+                         f"set it to {_value(value)} by hand")
     return changed

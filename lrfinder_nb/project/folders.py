@@ -14,8 +14,10 @@ from pathlib import Path
 from .config import UsageError
 
 # %% ../../nbs/project/05_folders.ipynb #3dcf9afd
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')  # as in torchvision's ImageFolder
-PARTS = dict(train='train', training='train', val='val', valid='val', validation='val', test='test')  # names of the upper folders, and what they are for
+# as in torchvision's ImageFolder
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+# names of the upper folders, and what they are for
+PARTS = dict(train='train', training='train', val='val', valid='val', validation='val', test='test')
 
 
 def listed(folder:str,  # folder to look into, with everything below it
@@ -23,10 +25,12 @@ def listed(folder:str,  # folder to look into, with everything below it
            above:tuple=(),  # folders that lead here, so that links in a circle end
           ):
     "Yield (relative path, size in bytes) of each file that is not hidden, in the order of the names"
-    with os.scandir(folder) as entries: entries = sorted((e for e in entries if not e.name.startswith('.')), key=lambda e: e.name)
+    with os.scandir(folder) as entries:
+        entries = sorted((e for e in entries if not e.name.startswith('.')), key=lambda e: e.name)
     for e in entries:
         if not e.is_dir(): yield prefix + e.name, e.stat().st_size if e.is_file() else 0
-        elif (here := os.path.realpath(e.path)) not in above: yield from listed(e.path, f'{prefix}{e.name}/', (*above, here))
+        elif (here := os.path.realpath(e.path)) not in above:
+            yield from listed(e.path, f'{prefix}{e.name}/', (*above, here))
 
 # %% ../../nbs/project/05_folders.ipynb #ba597d08
 @dataclass(frozen=True)
@@ -51,19 +55,22 @@ class Folder:
         return dict(sorted(Counter(self.labels).items()))
 
 
-def _subfolders(folder): return {e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith('.')}
+def _subfolders(folder):
+    return {e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith('.')}
 
 
 def _classes_of(root):
     "(names of the upper folders, names of the classes) below `root`"
     upper = _subfolders(root)
-    if 'train' not in {PARTS.get(n.lower()) for n in upper} or not all(n.lower() in PARTS for n in upper): return (), upper
+    if 'train' not in {PARTS.get(n.lower()) for n in upper} or not all(n.lower() in PARTS for n in upper):
+        return (), upper
     inner = {n: _subfolders(root/n) for n in sorted(upper)}
     first = next(n for n in inner if PARTS[n.lower()] == 'train')
     for n, names in inner.items():
         if odd := sorted(names ^ inner[first]):
             there, missing = (n, first) if odd[0] in names else (first, n)
-            raise UsageError(f"'{root}': the class {odd[0]} has a folder in {there}/ and none in {missing}/; give both the same class folders")
+            raise UsageError(f"'{root}': the class {odd[0]} has a folder in {there}/ and none in "
+                             f"{missing}/; give both the same class folders")
     return tuple(inner), inner[first]
 
 # %% ../../nbs/project/05_folders.ipynb #d0e7b3ed
@@ -71,19 +78,31 @@ def scan(root  # folder with one folder for each class, or with train/ and val/ 
         ) -> Folder:
     "Look at a folder of images; `UsageError` where there are none"
     root = Path(root)
-    if not root.is_dir(): raise UsageError(f"'{root}' is no folder; pass one that holds a folder of images for each class")
+    if not root.is_dir():
+        raise UsageError(f"'{root}' is no folder; "
+                         "pass one that holds a folder of images for each class")
     parts, classes = _classes_of(root)
     depth = 2 + bool(parts)
     found = list(listed(str(root)))
     images = [(f, n) for f, n in found if f.lower().endswith(EXTENSIONS) and f.count('/') >= depth - 1]
-    if not images: raise UsageError(f"'{root}' holds no images in class folders ({len(found)} other files); expected a layout such as {root.name}/cat/1.jpg")
-    if odd := next((f for f, _ in images if '\n' in f or '\r' in f), None): raise UsageError(f"the file name {odd!r} in '{root}' holds a line break, which a list of names cannot hold; rename the file")
+    if not images:
+        raise UsageError(f"'{root}' holds no images in class folders ({len(found)} other files); "
+                         f"expected a layout such as {root.name}/cat/1.jpg")
+    if odd := next((f for f, _ in images if '\n' in f or '\r' in f), None):
+        raise UsageError(f"the file name {odd!r} in '{root}' holds a line break, which a list of "
+                         "names cannot hold; rename the file")
     held = {f.split('/')[bool(parts)] for f, _ in images}
-    if len(held) < 2: raise UsageError(f"'{root}' holds images of one class only ({', '.join(held)}); a classifier needs two or more class folders")
-    return Folder(root, [f for f, _ in images], [n for _, n in images], tuple(sorted(held)), parts, tuple(sorted(classes - held)), len(found) - len(images))
+    if len(held) < 2:
+        raise UsageError(f"'{root}' holds images of one class only ({', '.join(held)}); "
+                         "a classifier needs two or more class folders")
+    files, sizes = map(list, zip(*images))
+    classes, empty = tuple(sorted(held)), tuple(sorted(classes - held))
+    return Folder(root, files, sizes, classes, parts, empty, len(found) - len(images))
 
 # %% ../../nbs/project/05_folders.ipynb #3131aba3
-STARTS = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'RIFF', b'GIF8', *(b'P%d' % i for i in range(1, 7)))  # first bytes of the formats of `EXTENSIONS`, and of GIF, which is often misnamed
+# first bytes of the formats of `EXTENSIONS`, and of GIF, which is often misnamed
+STARTS = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'RIFF', b'GIF8',
+          *(b'P%d' % i for i in range(1, 7)))
 
 
 def _ends(path, size):
@@ -106,10 +125,15 @@ def check_files(folder:Folder  # what `scan` found
     "(files that cannot be images with the reason, groups of files with the same bytes)"
     bad, alike, same = {}, defaultdict(list), defaultdict(list)
     for name, size in zip(folder.files, folder.sizes):
-        if size == 0: bad[name] = 'it is empty'; continue
+        if size == 0:
+            bad[name] = 'it is empty'
+            continue
         try: start, end = _ends(f'{folder.root}/{name}', size)
-        except OSError as e: bad[name] = e.strerror; continue
+        except OSError as e:
+            bad[name] = e.strerror
+            continue
         if start.startswith(STARTS): alike[size, end].append(name)
         else: bad[name] = 'it does not begin like an image'
-    for name in (n for names in alike.values() if len(names) > 1 for n in names): same[_digest(f'{folder.root}/{name}')].append(name)
+    for name in (n for names in alike.values() if len(names) > 1 for n in names):
+        same[_digest(f'{folder.root}/{name}')].append(name)
     return bad, [names for names in same.values() if len(names) > 1]

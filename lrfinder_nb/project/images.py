@@ -33,7 +33,8 @@ def as_mode(image:Image.Image,  # any image
             mode:str='RGB',  # 'RGB' or 'L'
            ) -> Image.Image:
     "The image in that mode, upright"
-    if image.format != 'PNG' and 'exif' in image.info or image.format in ('TIFF', 'MPO'): image = ImageOps.exif_transpose(image)
+    if image.format != 'PNG' and 'exif' in image.info or image.format in ('TIFF', 'MPO'):
+        image = ImageOps.exif_transpose(image)
     if image.mode == mode: return image
     if image.mode in (*SIXTEEN, 'F'): image = _eight_bits(image)
     elif 'A' in image.getbands() or 'transparency' in image.info:
@@ -55,10 +56,14 @@ def _transform(entry, where):
     "One transform from its name and arguments"
     name, kw = (entry, {}) if isinstance(entry, str) else (entry.get('name'), {k: v for k, v in entry.items() if k != 'name'})
     names = [n for n in vars(v2) if n[0].isupper()]
-    if name not in names: raise UsageError(f"{where}: torchvision.transforms.v2 has no transform {name!r:.60}{nearest(str(name), names)}")
+    if name not in names:
+        raise UsageError(f"{where}: torchvision.transforms.v2 has no transform "
+                         f"{name!r:.60}{nearest(str(name), names)}")
     if kind := kw.get('interpolation'): kw['interpolation'] = v2.InterpolationMode(kind)
     try: return getattr(v2, name)(**kw)
-    except (TypeError, ValueError) as e: raise UsageError(f"{where}: {name} does not take {kw} ({e}); see its arguments in the documentation of torchvision.transforms.v2") from None
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"{where}: {name} does not take {kw} ({e}); see its arguments in "
+                         "the documentation of torchvision.transforms.v2") from None
 
 
 def to_transform(entries,  # names, and dicts of a name and arguments
@@ -68,7 +73,9 @@ def to_transform(entries,  # names, and dicts of a name and arguments
     "Image -> float tensor of shape (channels, height, width), normalised"
     steps = [_transform(e, where) for e in entries]
     mean, std = settings.mean, settings.std
-    if len(mean) != len(std): raise UsageError(f"transforms.mean has {len(mean)} numbers and transforms.std {len(std)}; give one for each channel")
+    if len(mean) != len(std):
+        raise UsageError(f"transforms.mean has {len(mean)} numbers and transforms.std {len(std)}; "
+                         "give one for each channel")
     return v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 
 # %% ../../nbs/project/08_images.ipynb #0bc21d03
@@ -94,14 +101,21 @@ class ImageFiles(Dataset):
             j = (i + k) % len(self)
             if self.targets[j] != self.targets[i]: continue
             try: return read_image(f'{self.root}/{self.files[j]}', self.mode)
-            except FileNotFoundError: raise UsageError(f"the image '{self.root}/{self.files[j]}' is not there, though a list names it; split again with ml-split") from None
+            except FileNotFoundError:
+                raise UsageError(f"the image '{self.root}/{self.files[j]}' is not there, "
+                                 "though a list names it; split again with ml-split") from None
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e: self._corrupt(self.files[j], e)
-        raise ValueError(f"no image of the class {self.classes[self.targets[i]]} can be read; mend the files in '{self.root}'")
+        raise ValueError(f"no image of the class {self.classes[self.targets[i]]} can be read; "
+                         f"mend the files in '{self.root}'")
 
     def _corrupt(self, name, error):
         "Refuse a file, or note it"
-        if self.on_corrupt == 'refuse': raise ValueError(f"the image '{self.root}/{name}' cannot be read ({str(error).splitlines()[0]:.80}); remove it, or set data.on_corrupt to skip") from None
-        if name not in self.skipped: warnings.warn(f"the image '{self.root}/{name}' cannot be read and is skipped ({str(error).splitlines()[0]:.80})", stacklevel=2)
+        if self.on_corrupt == 'refuse':
+            raise ValueError(f"the image '{self.root}/{name}' cannot be read "
+                             f"({str(error).splitlines()[0]:.80}); "
+                             "remove it, or set data.on_corrupt to skip") from None
+        if name not in self.skipped:
+            warnings.warn(f"the image '{self.root}/{name}' cannot be read and is skipped ({str(error).splitlines()[0]:.80})", stacklevel=2)
         self.skipped.add(name)
 
     def __getitem__(self, i):
@@ -114,7 +128,9 @@ def classes_of(files,  # paths
               ) -> list:
     "The class of each path: its first folder, or the second below train/ and val/"
     found = [next((p for p in f.split('/')[:-1][:2] if p in known), None) for f in files]
-    if None in found: raise UsageError(f"the list names '{files[found.index(None)]}', which lies in no class folder of {', '.join(list(known)[:5])}; split again with ml-split")
+    if None in found:
+        raise UsageError(f"the list names '{files[found.index(None)]}', which lies in no class "
+                         f"folder of {', '.join(list(known)[:5])}; split again with ml-split")
     return found
 
 # %% ../../nbs/project/08_images.ipynb #fe68c664
@@ -136,7 +152,9 @@ def loaders(data:Data,  # where the images are
            ) -> tuple:
     "(train_dl, valid_dl) over batches of images and class numbers"
     channels = 3 if data.mode == 'RGB' else 1
-    if len(settings.mean) not in (1, channels): raise UsageError(f"transforms.mean has {len(settings.mean)} numbers, and data.mode {data.mode} has {channels} channels; give one for each")
+    if len(settings.mean) not in (1, channels):
+        raise UsageError(f"transforms.mean has {len(settings.mean)} numbers, and data.mode "
+                         f"{data.mode} has {channels} channels; give one for each")
     make = partial(ImageFiles, data.data_dir, classes=classes, mode=data.mode, on_corrupt=data.on_corrupt)
     kw = dict(num_workers=data.num_workers, worker_init_fn=seed_worker, pin_memory=torch.cuda.is_available())
     train_ds = make(files=train, transform=to_transform(settings.train, settings, 'transforms.train'))

@@ -22,7 +22,9 @@ def head_of(model:nn.Module  # a classifier
            ) -> str:
     "Path of the layer that makes the outputs: the last linear layer or convolution"
     layers = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and not n.startswith(('aux', 'Aux'))]
-    if not layers: raise UsageError(f"the model {type(model).__name__} has no linear layer or convolution; give it one that makes the outputs")
+    if not layers:
+        raise UsageError(f"the model {type(model).__name__} has no linear layer or convolution; "
+                         "give it one that makes the outputs")
     return layers[-1]
 
 
@@ -45,21 +47,30 @@ def _pretrained(name, word):
     try: return torchvision.models.get_model(name, weights=weights)
     except (OSError, RuntimeError) as e:
         place = Path(torch.hub.get_dir())/'checkpoints'/weights.url.rsplit('/', 1)[-1]
-        raise OSError(f"the weights of {name} cannot be had ({str(e).splitlines()[0]:.80}); fetch {weights.url} and put it at '{place}', or set model.weights to null") from None
+        raise OSError(f"the weights of {name} cannot be had "
+                      f"({str(e).splitlines()[0]:.80}); fetch {weights.url} and put it at "
+                      f"'{place}', or set model.weights to null") from None
 
 
 def read_weights(path  # file of weights: safetensors, or a state dict saved by torch
                 ) -> dict:
     "The tensors of a file, by name; `UsageError` where it holds anything else"
-    if not Path(path).is_file(): raise UsageError(f"model.weights: there is no file '{path}'; pass a file that is there, DEFAULT for torchvision's, or null for random ones")
+    if not Path(path).is_file():
+        raise UsageError(f"model.weights: there is no file '{path}'; pass a file that is there, "
+                         "DEFAULT for torchvision's, or null for random ones")
     try:
         if str(path).endswith('.safetensors'):
             from safetensors.torch import load_file
             return load_file(path)
         body = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: raise UsageError(f"'{path}' holds no weights that can be read ({type(e).__name__}); pass a state dict saved by torch.save, or safetensors") from None
+    except Exception as e:
+        raise UsageError(f"'{path}' holds no weights that can be read "
+                         f"({type(e).__name__}); "
+                         "pass a state dict saved by torch.save, or safetensors") from None
     body = next((body[k] for k in ('state_dict', 'model') if isinstance(body, dict) and isinstance(body.get(k), dict)), body)
-    if not isinstance(body, dict) or not body or not all(isinstance(v, torch.Tensor) for v in body.values()): raise UsageError(f"'{path}' holds no state dict; pass one saved by torch.save(model.state_dict(), path), or safetensors")
+    if not isinstance(body, dict) or not body or not all(isinstance(v, torch.Tensor) for v in body.values()):
+        raise UsageError(f"'{path}' holds no state dict; "
+                         "pass one saved by torch.save(model.state_dict(), path), or safetensors")
     return {k.removeprefix('module.'): v for k, v in body.items()}
 
 
@@ -70,7 +81,8 @@ def put_weights(model:nn.Module,  # where to
     saved, own, head = read_weights(path), model.state_dict(), head_of(model)
     fits = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
     wrong = [k for k in {**own, **saved} if k not in fits and not k.startswith(head)]
-    if wrong: raise UsageError(f"the weights in '{path}' are of another model: {wrong[0]} {'is missing' if wrong[0] not in saved else 'has another shape or no place'} (and {len(wrong) - 1} more); set model.architecture to the model they were saved from")
+    if wrong:
+        raise UsageError(f"the weights in '{path}' are of another model: {wrong[0]} {'is missing' if wrong[0] not in saved else 'has another shape or no place'} (and {len(wrong) - 1} more); set model.architecture to the model they were saved from")
     model.load_state_dict(fits, strict=False)
 
 # %% ../../nbs/project/09_networks.ipynb #e0302667
@@ -80,23 +92,28 @@ OWN = ('simple_cnn',)  # names of networks of this package
 def _from_file(name, num_classes, channels):
     "The model that a function in a file returns; the function is given those of its arguments that it has"
     path, _, function = name.rpartition(':')
-    if not Path(path).is_file(): raise UsageError(f"model.architecture: there is no file '{path}'; pass file.py:function")
+    if not Path(path).is_file():
+        raise UsageError(f"model.architecture: there is no file '{path}'; pass file.py:function")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     make = getattr(module, function, None)
-    if not callable(make): raise UsageError(f"'{path}' has no function {function!r}; pass file.py:function")
+    if not callable(make):
+        raise UsageError(f"'{path}' has no function {function!r}; pass file.py:function")
     known = inspect.signature(make).parameters
     everything = any(p.kind == p.VAR_KEYWORD for p in known.values())
     model = make(**{k: v for k, v in dict(num_classes=num_classes, in_channels=channels).items() if everything or k in known})
-    if not isinstance(model, nn.Module): raise UsageError(f"'{name}' returned {type(model).__name__}; return a torch.nn.Module")
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"'{name}' returned {type(model).__name__}; return a torch.nn.Module")
     return model
 
 
 def _from_torchvision(name, num_classes, weights, size):
     "A classifier of torchvision with `num_classes` outputs"
     names = torchvision.models.list_models(torchvision.models)
-    if name not in names: raise UsageError(f"model.architecture: there is no model {name!r}{nearest(name, [*OWN, *names])}")
+    if name not in names:
+        raise UsageError("model.architecture: there is no model "
+                         f"{name!r}{nearest(name, [*OWN, *names])}")
     if weights and re.fullmatch('[A-Z][A-Z0-9_]+', weights): model = _pretrained(name, weights)
     else:
         kw = dict(image_size=size) if name.startswith('vit_') else dict(aux_logits=False, init_weights=True) if name in ('inception_v3', 'googlenet') else {}
@@ -110,9 +127,13 @@ def _from_torchvision(name, num_classes, weights, size):
 def _from_timm(name, num_classes, channels, pretrained):
     "A model of timm"
     try: import timm
-    except ImportError: raise UsageError(f"'timm:{name}' needs timm, which is not installed; pip install timm, or choose a model of torchvision") from None
+    except ImportError:
+        raise UsageError(f"'timm:{name}' needs timm, which is not installed; "
+                         "pip install timm, or choose a model of torchvision") from None
     try: return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=channels)
-    except RuntimeError as e: raise UsageError(f"timm has no model {name!r} ({str(e).splitlines()[0]:.80}); see timm.list_models()") from None
+    except RuntimeError as e:
+        raise UsageError(f"timm has no model {name!r} ({str(e).splitlines()[0]:.80}); "
+                         "see timm.list_models()") from None
 
 # %% ../../nbs/project/09_networks.ipynb #3f5689b6
 def build_model(settings:Model,  # which network
@@ -127,9 +148,13 @@ def build_model(settings:Model,  # which network
     elif '.py:' in name: model = _from_file(name, num_classes, channels)
     elif name.startswith('timm:'): model = _from_timm(name[5:], num_classes, channels, named)
     else:
-        if channels != 3: raise UsageError(f"{name} takes images of three channels, and data.mode is L; set data.mode to RGB, which repeats grey in three channels")
+        if channels != 3:
+            raise UsageError(f"{name} takes images of three channels, and data.mode is L; "
+                             "set data.mode to RGB, which repeats grey in three channels")
         model = _from_torchvision(name, num_classes, weights, size)
-    if named and (name in OWN or '.py:' in name): raise UsageError(f"model.weights {weights} is for models of torchvision and timm, and {name} has none; pass a file, or null")
+    if named and (name in OWN or '.py:' in name):
+        raise UsageError(f"model.weights {weights} is for models of torchvision and timm, and {name} "
+                         "has none; pass a file, or null")
     if weights and not named: put_weights(model, weights)
     return model
 
@@ -154,6 +179,8 @@ def train_only(model:nn.Module,  # the model
     inside = lambda name: any(p == '' or name == p or name.startswith(f'{p}.') for p in parts)
     names = [n for n, _ in model.named_parameters()]
     if not any(n == parts[-1] or n.startswith(f'{parts[-1]}.') for n in names) and parts[-1]:
-        raise UsageError(f"stages: the model has no part {what!r}{nearest(what, [n for n, _ in model.named_modules() if n])}; train is head, last_stage, all or the path of a part")
+        raise UsageError("stages: the model has no part "
+                         f"{what!r}{nearest(what, [n for n, _ in model.named_modules() if n])}; "
+                         "train is head, last_stage, all or the path of a part")
     for n, p in model.named_parameters(): p.requires_grad_(inside(n))
     return [p for p in model.parameters() if p.requires_grad]

@@ -53,11 +53,17 @@ def run_folder(folder,  # where the results go; made if it is not there
     from filelock import FileLock, Timeout       # comes with torch
     folder = Path(folder)
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise type(e)(f"cannot make the folder '{folder}' ({e.strerror}); choose another one with --output_dir") from None
+    except OSError as e:
+        raise type(e)(f"cannot make the folder '{folder}' ({e.strerror}); "
+                      "choose another one with --output_dir") from None
     with ExitStack() as stack:
         try: stack.enter_context(FileLock(folder/'.lock', timeout=0))
-        except Timeout: raise UsageError(f"another run is writing into '{folder}'; wait until it ends, or choose another folder with --output_dir") from None
-        except OSError as e: raise type(e)(f"cannot write into '{folder}' ({e.strerror}); choose another folder with --output_dir") from None
+        except Timeout:
+            raise UsageError(f"another run is writing into '{folder}'; wait until it ends, "
+                             "or choose another folder with --output_dir") from None
+        except OSError as e:
+            raise type(e)(f"cannot write into '{folder}' ({e.strerror}); "
+                          "choose another folder with --output_dir") from None
         stack.enter_context(lines_to(_LogFile(folder/f'{name}.log', encoding='utf-8')))
         yield folder
 

@@ -9,7 +9,8 @@ __all__ = ['Data', 'Transforms', 'Model', 'Optimizer', 'Scheduler', 'Training', 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt
+from jsonargparse.typing import OpenUnitInterval, PositiveFloat, PositiveInt
 
 # %% ../../nbs/project/03_schema.ipynb #1d616e56
 @dataclass(frozen=True)
@@ -20,17 +21,22 @@ class Data:
     splits_dir: str = 'data/my_dataset/splits'  # folder with the lists that ml-split writes
     num_classes: NonNegativeInt = 0  # number of classes; 0 for as many as the lists name
     mode: Literal['RGB', 'L'] = 'RGB'  # RGB reads three channels, L one (grey)
-    on_corrupt: Literal['refuse', 'skip'] = 'refuse'  # refuse stops at an image that cannot be read, skip leaves it out and says so
+    on_corrupt: Literal['refuse', 'skip'] = 'refuse'  # refuse stops at an image that cannot be read,
+                                                      # skip leaves it out and says so
     num_workers: NonNegativeInt = 0  # processes that read images; 0 reads them in the main process
 
 # %% ../../nbs/project/03_schema.ipynb #b1bcbb6b
+def _resized(): return [dict(name='Resize', size=[224, 224])]
+
+
 @dataclass(frozen=True)
 class Transforms:
     "What happens to an image before the model sees it; names and arguments are those of torchvision.transforms.v2"
     size: PositiveInt = 224  # height and width that the model receives, in pixels
-    train: list[str | dict] = field(default_factory=lambda: [dict(name='Resize', size=[224, 224])])  # for training, in this order
-    valid: list[str | dict] = field(default_factory=lambda: [dict(name='Resize', size=[224, 224])])  # for validation, in this order
-    mean: list[float] = field(default_factory=lambda: [.485, .456, .406])  # of each channel, from 0 to 1; subtracted
+    train: list[str | dict] = field(default_factory=_resized)  # for training, in this order
+    valid: list[str | dict] = field(default_factory=_resized)  # for validation, in this order
+    mean: list[float] = field(default_factory=lambda: [.485, .456, .406])  # of each channel,
+                                                                     # from 0 to 1; subtracted
     std: list[PositiveFloat] = field(default_factory=lambda: [.229, .224, .225])  # of each channel; divided by
 
 # %% ../../nbs/project/03_schema.ipynb #22cf3412
@@ -38,19 +44,24 @@ class Transforms:
 class Model:
     "Which network is trained"
     type: Literal['base', 'custom'] = 'base'  # base takes architecture, custom takes custom_architecture
-    architecture: str = 'simple_cnn'  # simple_cnn, any torchvision classifier such as resnet18, timm:NAME, or file.py:function
+    architecture: str = 'simple_cnn'  # simple_cnn, any torchvision classifier such as resnet18,
+                                      # timm:NAME, or file.py:function
     custom_architecture: str | None = None  # simple_cnn, or file.py:function
-    weights: str | None = None  # DEFAULT for torchvision's pretrained ones, a file, or null to start from random weights
+    weights: str | None = None  # DEFAULT for torchvision's pretrained ones, a file,
+                                # or null to start from random weights
 
     @property
-    def name(self) -> str: return self.custom_architecture or self.architecture if self.type == 'custom' else self.architecture
+    def name(self) -> str:
+        custom = self.type == 'custom' and self.custom_architecture
+        return custom or self.architecture
 
 
 @dataclass(frozen=True)
 class Optimizer:
     "What updates the weights"
     name: Literal['adamw', 'adam', 'sgd', 'rmsprop'] = 'adamw'  # adamw, adam, sgd or rmsprop
-    lr: PositiveFloat | Literal['auto'] = 1e-3  # highest learning rate; auto takes the newest suggestion of ml-lr-finder
+    lr: PositiveFloat | Literal['auto'] = 1e-3  # highest learning rate;
+                                                # auto takes the newest suggestion of ml-lr-finder
     weight_decay: NonNegativeFloat = .01  # pull of the weights towards zero
     momentum: ClosedUnitInterval = .9  # of sgd and rmsprop
 
@@ -87,7 +98,8 @@ class Sweep:
     end_lr: PositiveFloat | None = None  # last rate; null lets the sweep choose
     num_iter: PositiveInt | None = None  # steps; null lets the sweep choose
     step_mode: Literal['exp', 'linear'] = 'exp'  # exp or linear spacing of the rates
-    diverge_threshold: PositiveFloat = 4.  # stop where the loss exceeds this many times the smallest so far; .inf for never
+    diverge_threshold: PositiveFloat = 4.  # stop where the loss exceeds this many times the smallest so far;
+                                           # .inf for never
     beta: ClosedUnitInterval | None = None  # how much the curve is smoothed; null follows the number of steps
     skip_start: NonNegativeInt = 10  # points to ignore at the start
     skip_end: NonNegativeInt = 5  # points to ignore at the end
@@ -110,4 +122,5 @@ class Config:
     scheduler: Scheduler = field(default_factory=Scheduler)
     training: Training = field(default_factory=Training)
     lr_finder: Sweep = field(default_factory=Sweep)
-    stages: list[dict] = field(default_factory=list)  # for transfer learning: [{train: head, epochs: 3}, {train: last_stage, epochs: 10, lr: auto}]
+    stages: list[dict] = field(default_factory=list)  # for transfer learning: [{train: head, epochs: 3},
+                                                     # {train: last_stage, epochs: 10, lr: auto}]

@@ -26,7 +26,8 @@ TEST, ONLY_TRAIN = -1, -2  # instead of the number of a fold: never seen, and ne
 def _held_out(labels, share, seed, groups):
     "Indices of about a `share` of the images, of all classes and with whole groups"
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit     # takes a second to load
-    if groups is None: return next(StratifiedShuffleSplit(1, test_size=share, random_state=seed).split(labels, labels))[1]
+    if groups is None:
+        return next(StratifiedShuffleSplit(1, test_size=share, random_state=seed).split(labels, labels))[1]
     return next(StratifiedGroupKFold(max(2, round(1/share)), shuffle=True, random_state=seed).split(labels, labels, groups))[1]
 
 
@@ -50,7 +51,8 @@ def assign(labels,  # class of each image
         fold_of[rest[_held_out(labels[rest], valid, seed, part(rest))]] = 0
         return fold_of
     splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
-    for k, (_, held) in enumerate(splitter.split(rest, labels[rest], part(rest))): fold_of[rest[held]] = k
+    for k, (_, held) in enumerate(splitter.split(rest, labels[rest], part(rest))):
+        fold_of[rest[held]] = k
     return fold_of
 
 # %% ../../nbs/project/06_splits.ipynb #82e9c9ad
@@ -80,9 +82,13 @@ def _column(path, name):
     "{file name or path: value of the column}"
     try:
         with open(path, newline='', encoding='utf-8-sig') as f: rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError, csv.Error) as e: raise UsageError(f"--group cannot read '{path}' ({getattr(e, 'strerror', None) or e}); pass FILE.csv:COLUMN") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise UsageError(f"--group cannot read '{path}' "
+                         f"({getattr(e, 'strerror', None) or e}); pass FILE.csv:COLUMN") from None
     columns = list(rows[0]) if rows else []
-    if name not in columns: raise UsageError(f"--group: '{path}' has no column {name!r}, only {', '.join(map(str, columns)) or 'none'}; pass FILE.csv:COLUMN")
+    if name not in columns:
+        raise UsageError(f"--group: '{path}' has no column {name!r}, only "
+                         f"{', '.join(map(str, columns)) or 'none'}; pass FILE.csv:COLUMN")
     key = next((c for c in columns if c.lower() in ('path', 'file', 'filename', 'image')), columns[0])
     return {r[key]: r[name] for r in rows}
 
@@ -96,10 +102,14 @@ def groups_of(files:list,  # paths of the images
         found, what = [table.get(f) or table.get(f.rsplit('/', 1)[-1]) for f in files], f"has no value in '{m[1]}'"
     else:
         try: pattern = re.compile(group)
-        except re.error as e: raise UsageError(f"--group {group!r} is no regular expression ({e}); pass one such as 'patient_([0-9]+)', or FILE.csv:COLUMN") from None
+        except re.error as e:
+            raise UsageError(f"--group {group!r} is no regular expression ({e}); "
+                             "pass one such as 'patient_([0-9]+)', or FILE.csv:COLUMN") from None
         matches = (pattern.search(f) for f in files)
         found, what = [m and (m[1] if pattern.groups else m[0]) for m in matches], f"does not match --group {group!r}"
-    if None in found: raise UsageError(f"'{files[found.index(None)]}' {what}, and so do {found.count(None) - 1} others; each image needs a group")
+    if None in found:
+        raise UsageError(f"'{files[found.index(None)]}' {what}, and so do {found.count(None) - 1} "
+                         "others; each image needs a group")
     return found
 
 # %% ../../nbs/project/06_splits.ipynb #82ee8a61
@@ -135,7 +145,9 @@ def save_split(split:Split,  # what to write
     "Write the lists, all or none"
     folder = Path(folder)
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise type(e)(f"cannot make the folder '{folder}' ({e.strerror}); choose another one with --splits") from None
+    except OSError as e:
+        raise type(e)(f"cannot make the folder '{folder}' ({e.strerror}); "
+                      "choose another one with --splits") from None
     bodies = {n: os.fsencode(''.join(f'{l}\n' for l in lines)) for n, lines in split.lists.items()} | {'splits.json': to_json(dict(split.made, schema='lrfinder_nb.splits', version=1))}
     parts = {n: folder/f'.{n}.part' for n in bodies}
     try:
@@ -153,7 +165,9 @@ def read_list(folder,  # folder of the lists
     "The lines of one list; `UsageError` where it is not there"
     path = Path(folder)/name
     try: lines = os.fsdecode(path.read_bytes()).replace('\r\n', '\n').split('\n')
-    except OSError as e: raise UsageError(f"cannot read the list '{path}' ({e.strerror}); make it with ml-split --raw_data FOLDER") from None
+    except OSError as e:
+        raise UsageError(f"cannot read the list '{path}' ({e.strerror}); "
+                         "make it with ml-split --raw_data FOLDER") from None
     return [l for l in lines if l]
 
 
@@ -169,20 +183,28 @@ def load_split(folder  # folder of the lists
         if folds == 1: fold_of |= dict.fromkeys(read_list(folder, 'fold_0_train.txt'), ONLY_TRAIN)
         if (folder/'test.txt').exists(): fold_of |= dict.fromkeys(read_list(folder, 'test.txt'), TEST)
         return Split(list(fold_of), np.array(list(fold_of.values())), tuple(read_list(folder, 'classes.txt')), {k: made[k] for k in ('folds', 'test', 'valid', 'seed', 'group')})
-    except (KeyError, TypeError, ValueError) as e: raise UsageError(f"'{folder}/splits.json' is damaged ({type(e).__name__}); split again with --force") from None
+    except (KeyError, TypeError, ValueError) as e:
+        raise UsageError(f"'{folder}/splits.json' is damaged ({type(e).__name__}); "
+                         "split again with --force") from None
 
 # %% ../../nbs/project/06_splits.ipynb #12459138
 def _check(folder, folds, test, valid, seed, groups):
     "Refuse numbers that do not fit the images"
     for name, x in dict(test=test, valid=valid).items():
-        if not 0 <= x < 1: raise UsageError(f"--{name} must be a share in [0, 1), got {x:g}; 0.1 keeps a tenth")
-    if not 0 <= seed < 2**32: raise UsageError(f"--seed must be a whole number from 0 up to 2**32 - 1, got {seed}; 42 will do")
+        if not 0 <= x < 1:
+            raise UsageError(f"--{name} must be a share in [0, 1), got {x:g}; 0.1 keeps a tenth")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed must be a whole number from 0 up to 2**32 - 1, got {seed}; "
+                         "42 will do")
     if folds < 1: raise UsageError(f"--folds must be a whole number from 1, got {folds}; 5 is customary")
     units = defaultdict(set)
     for i, label in enumerate(folder.labels): units[label].add(i if groups is None else groups[i])
     name, n = min(((c, len(u)) for c, u in units.items()), key=lambda x: x[1])
     need, what = max(folds, 2) + bool(test), 'images' if groups is None else 'groups'
-    if n < need: raise UsageError(f"--folds {folds} needs {need} {what} of each class{' with --test' if test else ''}, and the class {name} has {n}; lower --folds, or add {what} of {name}")
+    if n < need:
+        raise UsageError(f"--folds {folds} needs {need} {what} of each "
+                         f"class{' with --test' if test else ''}, and the class {name} has {n}; "
+                         f"lower --folds, or add {what} of {name}")
 
 
 def _given(folder):
@@ -218,12 +240,19 @@ def _several(names):
 
 def _remarks(folder, fold_of, bad, same, folds):
     "What should be known about a split, in sentences"
-    if bad: yield f"{len(bad)} files are left out because they cannot be images: {_several(f'{n} ({why})' for n, why in bad.items())}"
+    if bad:
+        yield (f"{len(bad)} files are left out because they cannot be images: "
+               f"{_several(f'{n} ({why})' for n, why in bad.items())}")
     if folder.empty: yield f"classes without images are left out: {_several(folder.empty)}"
     place, label = dict(zip(folder.files, fold_of.tolist())), dict(zip(folder.files, folder.labels))
     across = [names for names in same if len({place[n] for n in names}) > 1]
-    if across: yield f"{len(across)} images are there twice, once for training and once held out, which makes the validation look better than it is: {_several(' = '.join(n[:2]) for n in across)}"
-    if mixed := [n for n in same if len({label[x] for x in n}) > 1]: yield f"{len(mixed)} images are there twice with different classes: {_several(' = '.join(n[:2]) for n in mixed)}"
+    if across:
+        yield (f"{len(across)} images are there twice, once for training and once held out, which "
+               "makes the validation look better than it is: "
+               f"{_several(' = '.join(n[:2]) for n in across)}")
+    if mixed := [n for n in same if len({label[x] for x in n}) > 1]:
+        yield (f"{len(mixed)} images are there twice with different classes: "
+               f"{_several(' = '.join(n[:2]) for n in mixed)}")
     for k in range(folds):
         for side, inside in (('validation', fold_of == k), ('training', (fold_of != k) & (fold_of != TEST))):
             missing = set(folder.classes) - set(np.asarray(folder.labels)[inside].tolist())
@@ -260,7 +289,8 @@ def split_folder(raw,  # folder of the images
     old, said = None if force else load_split(to), []
     if old and old.made != made:
         key = next(k for k in made if old.made[k] != made[k])
-        raise UsageError(f"'{to}' holds a split with {key} {old.made[key]}, and {made[key]} was asked for; pass --force to split anew, or another folder with --splits")
+        raise UsageError(f"'{to}' holds a split with {key} {old.made[key]}, and {made[key]} was "
+                         "asked for; pass --force to split anew, or another folder with --splits")
     if old and not folder.parts:
         before, rest = dict(zip(old.files, old.fold_of.tolist())), 1 - test
         shares = {0: rest*valid, ONLY_TRAIN: rest*(1 - valid)} if folds == 1 else {k: rest/folds for k in range(folds)}

@@ -60,7 +60,9 @@ def look(folder:Folder,  # what `scan` found
         modes[mode] += 1
         sizes[x.shape[1], x.shape[0]] += 1
         sums += [x.sum((0, 1)), (x**2).sum((0, 1)), np.full(3, x[..., 0].size)]
-    if not sizes: raise UsageError(f"'{folder.root}': none of {len(chosen)} images can be read; look at the files")
+    if not sizes:
+        raise UsageError(f"'{folder.root}': none of {len(chosen)} images can be read; "
+                         "look at the files")
     mean = sums[0]/sums[2]
     std = np.sqrt(np.maximum(sums[1]/sums[2] - mean**2, 1e-6))
     return Look(folder, sizes, modes, tuple(mean.round(4).tolist()), tuple(std.round(4).tolist()))
@@ -96,8 +98,11 @@ def first_config(dataset,  # folder of the data set
                  preset:str='local',  # name of the machine
                 ) -> tuple:
     "(settings, what was seen) for a folder of images"
-    if preset not in PRESETS: raise UsageError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r:.60}")
-    if size is not None and size < 1: raise UsageError(f"--size must be a whole number above 0, got {size}; leave it out for that of the images")
+    if preset not in PRESETS:
+        raise UsageError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r:.60}")
+    if size is not None and size < 1:
+        raise UsageError(f"--size must be a whole number above 0, got {size}; "
+                         "leave it out for that of the images")
     name, raw = places(dataset)
     seen = look(scan(raw))
     if size is None: size = 224 if pretrained else min(seen.side, 224)
@@ -121,6 +126,7 @@ def described(seen:Look  # what a sample of images is like
     said = [f"{len(seen.folder)} images of {len(counts)} classes, from {counts[few]} ({few}) to {counts[many]} ({many}) each"]
     said.append(f'{n} images were read: ' + (f'all of {w}x{h} pixels' if seen.equal else f'from {small[0]}x{small[1]} to {large[0]}x{large[1]} pixels, most often {w}x{h}')
                 + ', ' + ', '.join(f'{k} {m}' for m, k in seen.modes.most_common()))
-    if seen.folder.parts: said.append(f"the images are divided into {', '.join(seen.folder.parts)} already")
+    if seen.folder.parts:
+        said.append(f"the images are divided into {', '.join(seen.folder.parts)} already")
     if seen.folder.others: said.append(f'{seen.folder.others} other files are left alone')
     return said
