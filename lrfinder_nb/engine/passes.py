@@ -44,10 +44,7 @@ class Task:
         how = self.loss_fn, self.step, self.device, self.amp, self.clip
         return TrainStep(self.model, self.optimizer, *how)
     @property
-    def loaders(self):
-        "The loaders that are put back; the batches kept of an iterator are to stay"
-        train_dl = getattr(self.train_dl, 'batches', self.train_dl)
-        return (train_dl,) if self.valid_dl is None else (train_dl, self.valid_dl)
+    def loaders(self): return (self.train_dl,) if self.valid_dl is None else (self.train_dl, self.valid_dl)
     @property
     def touched(self):
         "Everything that a pass changes and that is put back; of batches that are read once, what they came from"
