@@ -54,7 +54,8 @@ def read_image(path,  # image file
 # %% ../../nbs/project/08_images.ipynb #d24d9505
 def _transform(entry, where):
     "One transform from its name and arguments"
-    name, kw = (entry, {}) if isinstance(entry, str) else (entry.get('name'), {k: v for k, v in entry.items() if k != 'name'})
+    kw = dict(name=entry) if isinstance(entry, str) else dict(entry)
+    name = kw.pop('name', None)
     names = [n for n in vars(v2) if n[0].isupper()]
     if name not in names:
         raise UsageError(f"{where}: torchvision.transforms.v2 has no transform "
@@ -89,7 +90,8 @@ class ImageFiles(Dataset):
                  mode:str='RGB',  # 'RGB' or 'L'
                  on_corrupt:str='refuse',  # 'refuse' or 'skip'
                 ):
-        self.root, self.files, self.classes, self.transform, self.mode, self.on_corrupt = str(root), files, list(classes), transform, mode, on_corrupt
+        self.root, self.files, self.classes = str(root), files, list(classes)
+        self.transform, self.mode, self.on_corrupt = transform, mode, on_corrupt
         number, self.skipped = {c: i for i, c in enumerate(classes)}, set()
         self.targets = [number[c] for c in classes_of(files, number)]
 
@@ -104,7 +106,8 @@ class ImageFiles(Dataset):
             except FileNotFoundError:
                 raise UsageError(f"the image '{self.root}/{self.files[j]}' is not there, "
                                  "though a list names it; split again with ml-split") from None
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e: self._corrupt(self.files[j], e)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+                self._corrupt(self.files[j], e)
         raise ValueError(f"no image of the class {self.classes[self.targets[i]]} can be read; "
                          f"mend the files in '{self.root}'")
 
@@ -115,7 +118,8 @@ class ImageFiles(Dataset):
                              f"({str(error).splitlines()[0]:.80}); "
                              "remove it, or set data.on_corrupt to skip") from None
         if name not in self.skipped:
-            warnings.warn(f"the image '{self.root}/{name}' cannot be read and is skipped ({str(error).splitlines()[0]:.80})", stacklevel=2)
+            warnings.warn(f"the image '{self.root}/{name}' cannot be read and is skipped "
+                          f"({str(error).splitlines()[0]:.80})", stacklevel=2)
         self.skipped.add(name)
 
     def __getitem__(self, i):
@@ -160,5 +164,7 @@ def loaders(data:Data,  # where the images are
     train_ds = make(files=train, transform=to_transform(settings.train, settings, 'transforms.train'))
     valid_ds = make(files=valid, transform=to_transform(settings.valid, settings, 'transforms.valid'))
     g = torch.Generator().manual_seed(seed)
-    lonely = len(train) % batch_size == 1 and len(train) > batch_size        # batch normalisation cannot take one image
-    return (DataLoader(train_ds, batch_size, shuffle=True, generator=g, drop_last=lonely, **kw), DataLoader(valid_ds, batch_size, **kw))
+    # batch normalisation cannot take one image
+    lonely = len(train) % batch_size == 1 and len(train) > batch_size
+    train_dl = DataLoader(train_ds, batch_size, shuffle=True, generator=g, drop_last=lonely, **kw)
+    return train_dl, DataLoader(valid_ds, batch_size, **kw)

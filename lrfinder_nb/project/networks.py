@@ -21,7 +21,8 @@ from .schema import Model
 def head_of(model:nn.Module  # a classifier
            ) -> str:
     "Path of the layer that makes the outputs: the last linear layer or convolution"
-    layers = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and not n.startswith(('aux', 'Aux'))]
+    layers = [n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    layers = [n for n in layers if not n.startswith(('aux', 'Aux'))]
     if not layers:
         raise UsageError(f"the model {type(model).__name__} has no linear layer or convolution; "
                          "give it one that makes the outputs")
@@ -43,7 +44,9 @@ def with_outputs(model:nn.Module,  # a classifier
 def _pretrained(name, word):
     "A torchvision model with pretrained weights"
     try: weights = torchvision.models.get_model_weights(name)[word]
-    except KeyError: raise UsageError(f"model.weights must be a file, null or one of {', '.join(w.name for w in torchvision.models.get_model_weights(name))}, got {word!r}") from None
+    except KeyError:
+        known = ', '.join(w.name for w in torchvision.models.get_model_weights(name))
+        raise UsageError(f"model.weights must be a file, null or one of {known}, got {word!r}") from None
     try: return torchvision.models.get_model(name, weights=weights)
     except (OSError, RuntimeError) as e:
         place = Path(torch.hub.get_dir())/'checkpoints'/weights.url.rsplit('/', 1)[-1]
@@ -67,8 +70,9 @@ def read_weights(path  # file of weights: safetensors, or a state dict saved by 
         raise UsageError(f"'{path}' holds no weights that can be read "
                          f"({type(e).__name__}); "
                          "pass a state dict saved by torch.save, or safetensors") from None
-    body = next((body[k] for k in ('state_dict', 'model') if isinstance(body, dict) and isinstance(body.get(k), dict)), body)
-    if not isinstance(body, dict) or not body or not all(isinstance(v, torch.Tensor) for v in body.values()):
+    inside = body if isinstance(body, dict) else {}
+    body = next((inside[k] for k in ('state_dict', 'model') if isinstance(inside.get(k), dict)), inside)
+    if not body or not all(isinstance(v, torch.Tensor) for v in body.values()):
         raise UsageError(f"'{path}' holds no state dict; "
                          "pass one saved by torch.save(model.state_dict(), path), or safetensors")
     return {k.removeprefix('module.'): v for k, v in body.items()}
@@ -82,7 +86,10 @@ def put_weights(model:nn.Module,  # where to
     fits = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
     wrong = [k for k in {**own, **saved} if k not in fits and not k.startswith(head)]
     if wrong:
-        raise UsageError(f"the weights in '{path}' are of another model: {wrong[0]} {'is missing' if wrong[0] not in saved else 'has another shape or no place'} (and {len(wrong) - 1} more); set model.architecture to the model they were saved from")
+        fault = 'is missing' if wrong[0] not in saved else 'has another shape or no place'
+        raise UsageError(f"the weights in '{path}' are of another model: {wrong[0]} {fault} "
+                         f"(and {len(wrong) - 1} more); "
+                         "set model.architecture to the model they were saved from")
     model.load_state_dict(fits, strict=False)
 
 # %% ../../nbs/project/09_networks.ipynb #e0302667
@@ -102,7 +109,8 @@ def _from_file(name, num_classes, channels):
         raise UsageError(f"'{path}' has no function {function!r}; pass file.py:function")
     known = inspect.signature(make).parameters
     everything = any(p.kind == p.VAR_KEYWORD for p in known.values())
-    model = make(**{k: v for k, v in dict(num_classes=num_classes, in_channels=channels).items() if everything or k in known})
+    given = dict(num_classes=num_classes, in_channels=channels)
+    model = make(**{k: v for k, v in given.items() if everything or k in known})
     if not isinstance(model, nn.Module):
         raise UsageError(f"'{name}' returned {type(model).__name__}; return a torch.nn.Module")
     return model
@@ -116,7 +124,8 @@ def _from_torchvision(name, num_classes, weights, size):
                          f"{name!r}{nearest(name, [*OWN, *names])}")
     if weights and re.fullmatch('[A-Z][A-Z0-9_]+', weights): model = _pretrained(name, weights)
     else:
-        kw = dict(image_size=size) if name.startswith('vit_') else dict(aux_logits=False, init_weights=True) if name in ('inception_v3', 'googlenet') else {}
+        kw = dict(image_size=size) if name.startswith('vit_') else {}
+        if name in ('inception_v3', 'googlenet'): kw = dict(aux_logits=False, init_weights=True)
         model = torchvision.models.get_model(name, weights=None, **kw)
     if hasattr(model, 'aux_logits'):
         model.aux_logits = False        # or it returns three outputs in training
@@ -163,7 +172,8 @@ def _last_block(model, head):
     "Path of the last part with weights before the head, at the first level where there are several"
     path = ''
     while True:
-        inside = [(f'{path}.{n}'.strip('.'), m) for n, m in model.get_submodule(path).named_children() if any(True for _ in m.parameters())]
+        parts = model.get_submodule(path).named_children()
+        inside = [(f'{path}.{n}'.strip('.'), m) for n, m in parts if any(True for _ in m.parameters())]
         before = [(n, m) for n, m in inside if not (n == head or head.startswith(f'{n}.'))]
         if not before: return path
         if len(before) > 1 or len(list(before[0][1].children())) == 0: return before[-1][0]
@@ -175,7 +185,8 @@ def train_only(model:nn.Module,  # the model
               ) -> list:
     "Let only some parameters learn, and return them"
     head = head_of(model)
-    parts = {'head': [head], 'last_stage': [head, _last_block(model, head)], 'all': ['']}.get(what, [head, what])
+    named = {'head': [head], 'last_stage': [head, _last_block(model, head)], 'all': ['']}
+    parts = named.get(what, [head, what])
     inside = lambda name: any(p == '' or name == p or name.startswith(f'{p}.') for p in parts)
     names = [n for n, _ in model.named_parameters()]
     if not any(n == parts[-1] or n.startswith(f'{parts[-1]}.') for n in names) and parts[-1]:

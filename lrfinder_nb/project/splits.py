@@ -25,10 +25,11 @@ TEST, ONLY_TRAIN = -1, -2  # instead of the number of a fold: never seen, and ne
 
 def _held_out(labels, share, seed, groups):
     "Indices of about a `share` of the images, of all classes and with whole groups"
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit     # takes a second to load
-    if groups is None:
-        return next(StratifiedShuffleSplit(1, test_size=share, random_state=seed).split(labels, labels))[1]
-    return next(StratifiedGroupKFold(max(2, round(1/share)), shuffle=True, random_state=seed).split(labels, labels, groups))[1]
+    # takes a second to load
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+    if groups is None: splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+    else: splitter = StratifiedGroupKFold(max(2, round(1/share)), shuffle=True, random_state=seed)
+    return next(splitter.split(labels, labels, groups))[1]
 
 
 def assign(labels,  # class of each image
@@ -50,7 +51,8 @@ def assign(labels,  # class of each image
     if folds == 1:
         fold_of[rest[_held_out(labels[rest], valid, seed, part(rest))]] = 0
         return fold_of
-    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(folds, shuffle=True, random_state=seed)
     for k, (_, held) in enumerate(splitter.split(rest, labels[rest], part(rest))):
         fold_of[rest[held]] = k
     return fold_of
@@ -99,14 +101,16 @@ def groups_of(files:list,  # paths of the images
     "The group of each image: what the first bracket of the expression matches, or the value in the CSV file"
     if m := re.fullmatch(r'(.+\.csv):(.+)', group):
         table = _column(m[1], m[2])
-        found, what = [table.get(f) or table.get(f.rsplit('/', 1)[-1]) for f in files], f"has no value in '{m[1]}'"
+        found = [table.get(f) or table.get(f.rsplit('/', 1)[-1]) for f in files]
+        what = f"has no value in '{m[1]}'"
     else:
         try: pattern = re.compile(group)
         except re.error as e:
             raise UsageError(f"--group {group!r} is no regular expression ({e}); "
                              "pass one such as 'patient_([0-9]+)', or FILE.csv:COLUMN") from None
         matches = (pattern.search(f) for f in files)
-        found, what = [m and (m[1] if pattern.groups else m[0]) for m in matches], f"does not match --group {group!r}"
+        found = [m and (m[1] if pattern.groups else m[0]) for m in matches]
+        what = f"does not match --group {group!r}"
     if None in found:
         raise UsageError(f"'{files[found.index(None)]}' {what}, and so do {found.count(None) - 1} "
                          "others; each image needs a group")
@@ -129,7 +133,8 @@ class Split:
         "The lines of each file"
         folds = range(self.made['folds'])
         found = {f'fold_{k}_{"val" if v else "train"}.txt': self.part(k, v) for k in folds for v in (False, True)}
-        return found | ({'test.txt': [f for f, k in zip(self.files, self.fold_of) if k == TEST]} if (self.fold_of == TEST).any() else {}) | {'classes.txt': list(self.classes)}
+        if (self.fold_of == TEST).any(): found['test.txt'] = self.part(TEST, True)
+        return found | {'classes.txt': list(self.classes)}
 
 
 def splits_of(raw  # folder of the images
@@ -148,7 +153,8 @@ def save_split(split:Split,  # what to write
     except OSError as e:
         raise type(e)(f"cannot make the folder '{folder}' ({e.strerror}); "
                       "choose another one with --splits") from None
-    bodies = {n: os.fsencode(''.join(f'{l}\n' for l in lines)) for n, lines in split.lists.items()} | {'splits.json': to_json(dict(split.made, schema='lrfinder_nb.splits', version=1))}
+    bodies = {n: os.fsencode(''.join(f'{l}\n' for l in lines)) for n, lines in split.lists.items()}
+    bodies['splits.json'] = to_json(dict(split.made, schema='lrfinder_nb.splits', version=1))
     parts = {n: folder/f'.{n}.part' for n in bodies}
     try:
         for n, body in bodies.items(): write_file(parts[n], 'the lists', lambda f: f.write(body))
@@ -182,7 +188,9 @@ def load_split(folder  # folder of the lists
         fold_of = {f: k for k in range(folds) for f in read_list(folder, f'fold_{k}_val.txt')}
         if folds == 1: fold_of |= dict.fromkeys(read_list(folder, 'fold_0_train.txt'), ONLY_TRAIN)
         if (folder/'test.txt').exists(): fold_of |= dict.fromkeys(read_list(folder, 'test.txt'), TEST)
-        return Split(list(fold_of), np.array(list(fold_of.values())), tuple(read_list(folder, 'classes.txt')), {k: made[k] for k in ('folds', 'test', 'valid', 'seed', 'group')})
+        made = {k: made[k] for k in ('folds', 'test', 'valid', 'seed', 'group')}
+        classes = tuple(read_list(folder, 'classes.txt'))
+        return Split(list(fold_of), np.array(list(fold_of.values())), classes, made)
     except (KeyError, TypeError, ValueError) as e:
         raise UsageError(f"'{folder}/splits.json' is damaged ({type(e).__name__}); "
                          "split again with --force") from None
@@ -220,7 +228,8 @@ def _fresh(folder, made, groups):
     rest = np.arange(len(folder)) if kinds is None else np.flatnonzero(kinds != TEST)
     pick = lambda x: None if x is None else np.asarray(x)[rest]
     fold_of = np.full(len(folder), TEST)
-    fold_of[rest] = assign(pick(folder.labels), made['folds'], made['test'], made['valid'], made['seed'], pick(groups))
+    numbers = [made[k] for k in ('folds', 'test', 'valid', 'seed')]
+    fold_of[rest] = assign(pick(folder.labels), *numbers, pick(groups))
     return fold_of
 
 # %% ../../nbs/project/06_splits.ipynb #6a73584a
@@ -229,7 +238,8 @@ def _without(folder, names):
     kept = [(f, n) for f, n in zip(folder.files, folder.sizes) if f not in names]
     classes = tuple(sorted({f.split('/')[bool(folder.parts)] for f, _ in kept}))
     gone = tuple(c for c in folder.classes if c not in classes)
-    return Folder(folder.root, [f for f, _ in kept], [n for _, n in kept], classes, folder.parts, folder.empty + gone, folder.others)
+    files, sizes = [f for f, _ in kept], [n for _, n in kept]
+    return Folder(folder.root, files, sizes, classes, folder.parts, folder.empty + gone, folder.others)
 
 
 def _several(names):
@@ -265,12 +275,15 @@ def _changes(old, folder, fold_of):
     new, gone = [f for f in now if f not in before], [f for f in before if f not in now]
     moved = [f for f in now if f in before and before[f] != now[f]]
     names = {TEST: 'test', ONLY_TRAIN: 'training'}
-    where = ', '.join(f'{names.get(k, f"fold {k}")} {n}' for k, n in sorted(Counter(now[f] for f in new).items()))
-    return f"{len(now) - len(new) - len(moved)} images keep their place, {len(new)} are new{f' ({where})' if new else ''}, {len(gone)} are gone" + (f', {len(moved)} are in another place' if moved else '')
+    counts = sorted(Counter(now[f] for f in new).items())
+    where = ', '.join(f'{names.get(k, f"fold {k}")} {n}' for k, n in counts)
+    said = (f"{len(now) - len(new) - len(moved)} images keep their place, "
+            f"{len(new)} are new{f' ({where})' if new else ''}, {len(gone)} are gone")
+    return said + (f', {len(moved)} are in another place' if moved else '')
 
 
 def split_folder(raw,  # folder of the images
-                 folds:'int|None'=None,  # number of folds; None for 5, or for the given parts where there are train/ and val/
+                 folds:'int|None'=None,  # folds; None for 5, or for the given parts where there are train/ and val/
                  test:float=0.,  # share of the test images
                  valid:float=.2,  # share of the validation images where there is one fold
                  seed:int=0,  # of the shuffling
@@ -293,8 +306,10 @@ def split_folder(raw,  # folder of the images
                          "asked for; pass --force to split anew, or another folder with --splits")
     if old and not folder.parts:
         before, rest = dict(zip(old.files, old.fold_of.tolist())), 1 - test
-        shares = {0: rest*valid, ONLY_TRAIN: rest*(1 - valid)} if folds == 1 else {k: rest/folds for k in range(folds)}
-        fold_of = place_new(folder.labels, [before.get(f) for f in folder.files], shares | ({TEST: test} if test else {}), seed, groups)
+        shares = {k: rest/folds for k in range(folds)}
+        if folds == 1: shares = {0: rest*valid, ONLY_TRAIN: rest*(1 - valid)}
+        if test: shares[TEST] = test
+        fold_of = place_new(folder.labels, [before.get(f) for f in folder.files], shares, seed, groups)
     else: fold_of = _fresh(folder, made, groups)
     if old: said.append(_changes(old, folder, fold_of))
     split = Split(folder.files, fold_of, folder.classes, made)

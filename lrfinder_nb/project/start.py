@@ -68,10 +68,13 @@ def look(folder:Folder,  # what `scan` found
     return Look(folder, sizes, modes, tuple(mean.round(4).tolist()), tuple(std.round(4).tolist()))
 
 # %% ../../nbs/project/10_start.ipynb #5b2ee4c3
-PRESETS = {'local': Training(num_epochs=10, batch_size=32), 'one-gpu': Training(num_epochs=30, batch_size=64, amp='bf16'),
-           'multi-gpu': Training(num_epochs=50, batch_size=64, devices=4, amp='bf16')}  # by the name of the machine
+# by the name of the machine
+PRESETS = {'local': Training(num_epochs=10, batch_size=32),
+           'one-gpu': Training(num_epochs=30, batch_size=64, amp='bf16'),
+           'multi-gpu': Training(num_epochs=50, batch_size=64, devices=4, amp='bf16')}
 WORKERS = {'local': 0, 'one-gpu': 4, 'multi-gpu': 4}  # processes that read images, for each device
-IMAGENET = [.485, .456, .406], [.229, .224, .225]  # mean and standard deviation that pretrained weights expect
+# mean and standard deviation that pretrained weights expect
+IMAGENET = [.485, .456, .406], [.229, .224, .225]
 
 
 def _transforms(seen, size, mean, std):
@@ -79,7 +82,8 @@ def _transforms(seen, size, mean, std):
     if seen.sizes.keys() == {(size, size)}: return Transforms(size, [], [], mean, std)
     if seen.equal: return Transforms(size, *[[dict(name='Resize', size=[size, size])]]*2, mean, std)
     crop = dict(name='RandomResizedCrop', size=[size, size], scale=[.5, 1.])
-    return Transforms(size, [crop], [dict(name='Resize', size=[size]), dict(name='CenterCrop', size=[size, size])], mean, std)
+    centre = [dict(name='Resize', size=[size]), dict(name='CenterCrop', size=[size, size])]
+    return Transforms(size, [crop], centre, mean, std)
 
 
 def places(dataset  # folder of the data set, or of its images
@@ -111,9 +115,11 @@ def first_config(dataset,  # folder of the data set
     mean, std = IMAGENET if pretrained else (list(seen.mean), list(seen.std))
     if grey: mean, std = mean[:1], std[:1]
     splits = Path(os.path.relpath(splits_of(raw))) if not Path(raw).is_absolute() else splits_of(raw)
-    data = Data(name, raw.as_posix(), splits.as_posix(), len(seen.folder.classes), 'L' if grey else 'RGB', num_workers=WORKERS[preset])
-    config = Config(data=data, transforms=_transforms(seen, size, mean, std), model=Model(architecture=model, weights='DEFAULT' if pretrained else None), training=PRESETS[preset])
-    return config, seen
+    data = Data(name, raw.as_posix(), splits.as_posix(), len(seen.folder.classes), 'L' if grey else 'RGB',
+                num_workers=WORKERS[preset])
+    net = Model(architecture=model, weights='DEFAULT' if pretrained else None)
+    transforms = _transforms(seen, size, mean, std)
+    return Config(data=data, transforms=transforms, model=net, training=PRESETS[preset]), seen
 
 # %% ../../nbs/project/10_start.ipynb #c4f229e6
 def described(seen:Look  # what a sample of images is like
@@ -123,9 +129,12 @@ def described(seen:Look  # what a sample of images is like
     few, many = min(counts, key=counts.get), max(counts, key=counts.get)
     (w, h), common = seen.sizes.most_common(1)[0]
     small, large = min(seen.sizes, key=lambda s: s[0]*s[1]), max(seen.sizes, key=lambda s: s[0]*s[1])
-    said = [f"{len(seen.folder)} images of {len(counts)} classes, from {counts[few]} ({few}) to {counts[many]} ({many}) each"]
-    said.append(f'{n} images were read: ' + (f'all of {w}x{h} pixels' if seen.equal else f'from {small[0]}x{small[1]} to {large[0]}x{large[1]} pixels, most often {w}x{h}')
-                + ', ' + ', '.join(f'{k} {m}' for m, k in seen.modes.most_common()))
+    said = [f"{len(seen.folder)} images of {len(counts)} classes, "
+            f"from {counts[few]} ({few}) to {counts[many]} ({many}) each"]
+    span = f'from {small[0]}x{small[1]} to {large[0]}x{large[1]} pixels, most often {w}x{h}'
+    if seen.equal: span = f'all of {w}x{h} pixels'
+    modes = ', '.join(f'{k} {m}' for m, k in seen.modes.most_common())
+    said.append(f'{n} images were read: {span}, {modes}')
     if seen.folder.parts:
         said.append(f"the images are divided into {', '.join(seen.folder.parts)} already")
     if seen.folder.others: said.append(f'{seen.folder.others} other files are left alone')
