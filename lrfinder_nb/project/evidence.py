@@ -28,10 +28,11 @@ def fingerprint(config:Config,  # the settings
                ) -> dict:
     "What a rate depends on"
     t, weights = config.training, config.model.weights
-    own = weights and Path(weights).is_file()
+    if weights and Path(weights).is_file():
+        weights = hashlib.blake2b(Path(weights).read_bytes(), digest_size=8).hexdigest()
     return dict(
-        model=config.model.name, weights=hashlib.blake2b(Path(weights).read_bytes(), digest_size=8).hexdigest() if own else weights,
-        train=train, optimizer=config.optimizer.name, weight_decay=config.optimizer.weight_decay,
+        model=config.model.name, weights=weights, train=train,
+        optimizer=config.optimizer.name, weight_decay=config.optimizer.weight_decay,
         momentum=config.optimizer.momentum if config.optimizer.name in ('sgd', 'rmsprop') else None,
         loss=dict(label_smoothing=t.label_smoothing), batch_size=t.batch_size, accumulation_steps=t.accumulation_steps,
         transforms=asdict(config.transforms) | dict(mode=config.data.mode), dataset=config.data.dataset_name,
@@ -73,10 +74,12 @@ def save_found(found:Found,  # what to write
 def load_found(path  # file that `save_found` wrote
               ) -> Found:
     "Read a suggestion; `UsageError` where there is none or the file is damaged"
-    if not Path(path).exists(): raise UsageError(f"there is no suggestion in '{path}'; run ml-lr-finder first, or pass the rate as --lr 0.001")
+    if not Path(path).exists():
+        raise UsageError(f"there is no suggestion in '{path}'; run ml-lr-finder first, or pass the rate as --lr 0.001")
     try:
         d = json.loads(read_file(path, 'a suggestion'))
-        if d.get('schema') != 'lrfinder_nb.suggestion' or d.get('version') != 1: raise ValueError('it has another schema')
+        if d.get('schema') != 'lrfinder_nb.suggestion' or d.get('version') != 1:
+            raise ValueError('it has another schema')
         lr, interval = read_number(d['lr'], 'lr'), tuple(read_number(x, 'interval') for x in d['interval'])
         if not (math.isfinite(lr) and lr > 0 and len(interval) == 2): raise ValueError('lr is no rate')
         if not isinstance(d['fingerprint'], dict): raise ValueError('the fingerprint is missing')
@@ -98,5 +101,6 @@ def auto_lr(config:Config,  # the settings
     path = folder_of(config)/'suggestion.json'
     found = load_found(path)
     if said := difference(found.fingerprint, fingerprint(config, train)):
-        raise UsageError(f"the suggestion in '{path}' was found for something else: {said}; run ml-lr-finder again, or pass the rate as --lr {found.lr:.3g}")
+        raise UsageError(f"the suggestion in '{path}' was found for something else: {said}; "
+                         f"run ml-lr-finder again, or pass the rate as --lr {found.lr:.3g}")
     return found

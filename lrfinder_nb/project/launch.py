@@ -26,8 +26,10 @@ def check_devices(devices:int,  # processes
                  ):
     "Refuse more processes than there are GPUs, where GPUs are used"
     if gpus and device in ('auto', 'cuda') and devices > gpus:
-        raise UsageError(f"--devices {devices} needs as many GPUs, and this machine has {gpus}; pass --devices {gpus}, or --device cpu")
-    if device == 'mps' and devices > 1: raise UsageError(f'--devices {devices} is not possible on mps, which is one device; leave it out')
+        raise UsageError(f"--devices {devices} needs as many GPUs, and this machine has {gpus}; "
+                         f"pass --devices {gpus}, or --device cpu")
+    if device == 'mps' and devices > 1:
+        raise UsageError(f'--devices {devices} is not possible on mps, which is one device; leave it out')
 
 # %% ../../nbs/project/16_launch.ipynb #fc2bf82a
 def launch(command:str,  # 'train' or 'lr-finder'

@@ -38,15 +38,16 @@ class Report:
     def table(self, as_dict:bool=False):
         "Precision, recall and their harmonic mean for each class, by scikit-learn"
         from sklearn.metrics import classification_report
-        return classification_report(self.truth, self.said, labels=range(len(self.classes)), target_names=list(self.classes),
-                                     digits=3, zero_division=0, output_dict=as_dict)
+        return classification_report(self.truth, self.said, labels=range(len(self.classes)),
+                                     target_names=list(self.classes), digits=3, zero_division=0, output_dict=as_dict)
 
     def plot(self, ax=None):
         "Draw the confusion matrix on an `Axes`, which is returned"
         return plot_confusion(self, ax)
 
     def to_dict(self) -> dict:
-        return dict(accuracy=self.accuracy, classes=list(self.classes), confusion=self.matrix.tolist(), per_class=self.table(True))
+        return dict(accuracy=self.accuracy, classes=list(self.classes), confusion=self.matrix.tolist(),
+                    per_class=self.table(True))
 
 
 @torch.no_grad()
@@ -76,7 +77,8 @@ def plot_confusion(r:Report,  # what a model said
         ax.set_xticks(range(n), r.classes, rotation=90 if max(map(len, r.classes)) > 3 else 0)
         ax.set_yticks(range(n), r.classes)
         for i, j in zip(*np.nonzero(m)):
-            ax.text(j, i, str(m[i, j]), ha='center', va='center', fontsize='small', color='white' if shares[i, j] > .5 else 'black')
+            color = 'white' if shares[i, j] > .5 else 'black'
+            ax.text(j, i, str(m[i, j]), ha='center', va='center', fontsize='small', color=color)
     ax.set_xlabel('said')
     ax.set_ylabel('true')
     ax.set_title(f'{r.accuracy:.1%} of {len(r.truth)} images are right')
@@ -99,10 +101,15 @@ def load_weights(model:nn.Module,  # a model of the same kind
                 ) -> dict:
     "Read weights into a model; returns the facts that were kept with them"
     from safetensors import SafetensorError, safe_open
-    if not Path(path).is_file(): raise UsageError(f"there are no weights in '{path}'; train first: ml-train --config FILE")
+    if not Path(path).is_file():
+        raise UsageError(f"there are no weights in '{path}'; train first: ml-train --config FILE")
     try:
-        with safe_open(path, 'pt') as f: model.load_state_dict({k: f.get_tensor(k) for k in f.keys()}); return f.metadata() or {}
-    except (SafetensorError, RuntimeError) as e: raise UsageError(f"the weights in '{path}' do not fit the model ({str(e).splitlines()[0]:.80}); train again") from None
+        with safe_open(path, 'pt') as f:
+            model.load_state_dict({k: f.get_tensor(k) for k in f.keys()})
+            return f.metadata() or {}
+    except (SafetensorError, RuntimeError) as e:
+        raise UsageError(f"the weights in '{path}' do not fit the model ({str(e).splitlines()[0]:.80}); "
+                         "train again") from None
 
 # %% ../../nbs/project/14_report.ipynb #042e1cfa
 def export(model:nn.Module,  # a trained model
@@ -118,6 +125,7 @@ def export(model:nn.Module,  # a trained model
         program = torch.export.export(model, (x,), dynamic_shapes=(any_size,))
         return write_file(path, 'the model', lambda f: torch.export.save(program, f))
     if not all(map(importlib.util.find_spec, ('onnx', 'onnxscript'))):
-        raise UsageError('--export to ONNX needs onnx and onnxscript, which are not installed; pip install onnx onnxscript, or export to .pt2')
+        raise UsageError('--export to ONNX needs onnx and onnxscript, which are not installed; '
+                         'pip install onnx onnxscript, or export to .pt2')
     program = torch.onnx.export(model, (x,), dynamic_shapes=(any_size,), dynamo=True, verbose=False)
     return write_file(path, 'the model', lambda f: f.write(program.model_proto.SerializeToString()))

@@ -30,14 +30,16 @@ def fold_lists(config:Config,  # the settings
         raise UsageError(f"there are no lists in '{data.splits_dir}'; "
                          f"make them with ml-split --raw_data {data.data_dir} --folds 5")
     folds = split.made['folds']
-    if fold >= folds: raise UsageError(f"fold {fold} is not in '{data.splits_dir}'; the folds there are 0 to {folds - 1}")
+    if fold >= folds:
+        raise UsageError(f"fold {fold} is not in '{data.splits_dir}'; the folds there are 0 to {folds - 1}")
     if data.num_classes and data.num_classes != len(split.classes):
         raise UsageError(f"data.num_classes is {data.num_classes}, and the lists in '{data.splits_dir}' name "
                          f"{len(split.classes)} classes; the settings are for another data set, or the lists are")
     train, valid = (read_list(data.splits_dir, f'fold_{fold}_{part}.txt') for part in ('train', 'val'))
     if missing := [f for f in (*train, *valid) if not os.path.exists(f'{data.data_dir}/{f}')]:
-        raise UsageError(f"the lists in '{data.splits_dir}' name {len(missing)} images that are not in '{data.data_dir}', "
-                         f"such as {missing[0]}; set data.data_dir, or split again with ml-split")
+        raise UsageError(f"the lists in '{data.splits_dir}' name {len(missing)} images "
+                         f"that are not in '{data.data_dir}', such as {missing[0]}; "
+                         f"set data.data_dir, or split again with ml-split")
     return train, valid, split.classes
 
 
@@ -139,7 +141,9 @@ def device_of(name:str  # auto, or the name of a device
     "The device; `UsageError` where it is not there"
     if name == 'auto': return best_device()
     there = dict(cpu=True, cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
-    if not there[name]: raise UsageError(f"the device {name} is not there on this machine; leave --device out, or pass {best_device()}")
+    if not there[name]:
+        raise UsageError(f"the device {name} is not there on this machine; "
+                         f"leave --device out, or pass {best_device()}")
     return torch.device(name)
 
 
