@@ -86,7 +86,7 @@ def _chunks(loader, n):
 def _epoch(run, now):
     "One epoch; the index of the first loss that is not finite, or None"
     run.step.model.train()
-    i, looks = -1, bool(run.told['step']) or run.plan.stop_at < 1
+    i, looks = -1, any_rank(bool(run.told['step']) or run.plan.stop_at < 1, run.step.device)     # all look, or none
     with closing(_chunks(run.train_dl, run.plan.accumulation_steps)) as chunks:
         for i, taken in enumerate(chunks):
             if i == run.steps: break
