@@ -35,6 +35,7 @@ def expected(curve, settings):
     "(rate, interval) as the page should show them"
     a = analyse(curve, **settings)
     if a.problem: return 'no suggestion', ''
+    if a.suggestion.at_least: return f'lr at least {a.suggestion.lr:.1e}', ''
     return f'lr {a.suggestion.lr:.2e}', '({:.1e} to {:.1e})'.format(*a.suggestion.interval)
 
 
