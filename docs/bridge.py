@@ -50,7 +50,9 @@ class Notebook:
             self.fault(0, f'this line of the title cell would be lost: {l[:60]!r}')
         about = ' '.join(l[2:] for l in lines if l.startswith('> '))
         if not about: self.fault(0, 'has no "> description"')
-        return lines[0][2:].strip(), about
+        title = lines[0][2:].strip()
+        shared = [m for m in self.site.modules if m.split('.')[-1] == title]
+        return self.mod if len(shared) > 1 and self.mod in shared else title, about
 
     def check(self):
         "Note what is wrong with directives and stored outputs"

@@ -81,10 +81,12 @@ class Code:
         self.classes, self.home, self.nodes = {}, {}, {}
         for nb in notebooks.values():
             if mod := module_of(nb): self.read(nb, mod)
-        known = {n: mods[0] for n, mods in self.home.items() if len(mods) == 1} | self.public
+        known = {n: mods[0] for n, mods in self.home.items() if len(mods) == 1}
+        known |= {n: mod for n, mod in self.public.items() if (mod, n) in self.nodes}
         self.refs = {n: self.full(n, mod) for n, mod in known.items()}
-        for cls in [n for n in self.refs if n in self.classes]:
-            for m, *_ in self.members(cls): self.refs[f'{cls}.{m.name}'] = f'{self.refs[cls]}.{m.name}'
+        for cls, mod in known.items():
+            if (mod, cls) not in self.classes: continue
+            for m, *_ in self.members(cls, mod): self.refs[f'{cls}.{m.name}'] = f'{self.refs[cls]}.{m.name}'
         of_finder = [n for n in self.refs if n.startswith('LRFinder.')]
         self.refs |= {n.replace('LRFinder.', 'finder.'): self.refs[n] for n in of_finder}
 
@@ -93,7 +95,7 @@ class Code:
         for found, code in exported(nb):
             said = comments(code)
             for node in ast.parse(code).body:
-                if isinstance(node, ast.ClassDef): self.classes[node.name] = (node, said)
+                if isinstance(node, ast.ClassDef): self.classes[mod, node.name] = (node, said)
                 if 'exporti' in found: continue
                 for name in names(node):
                     self.home.setdefault(name, []).append(mod)
@@ -116,11 +118,16 @@ class Code:
         text = said.get(node.end_lineno) if isinstance(node, ast.Assign) else ast.get_docstring(node)
         return text or self.words.get(name, '')
 
-    def members(self, cls):
+    def found(self, cls, mod):
+        "(class, comments) by its name as the module `mod` uses it; its own classes come first"
+        own, public = self.classes.get((mod, cls)), self.classes.get((self.public.get(cls), cls))
+        return own or public or next((c for (_, name), c in self.classes.items() if name == cls), (None, None))
+
+    def members(self, cls, mod):
         "(function, comments) of the public methods and properties of a class and of its private bases"
         seen, todo = set(), [cls]
         while todo:
-            node, said = self.classes.get(todo.pop(0), (None, None))
+            node, said = self.found(todo.pop(0), mod)
             if node is None: continue
             for f in node.body:
                 if not isinstance(f, ast.FunctionDef) or f.name.startswith('_') or f.name in seen: continue
@@ -130,26 +137,26 @@ class Code:
                     yield f, said
             todo += [b.id for b in node.bases if isinstance(b, ast.Name) and b.id.startswith('_')]
 
-    def constructor(self, cls):
+    def constructor(self, cls, mod):
         "(signature, [(parameter, description)]) of a class: its fields, or its own or inherited `__init__`"
-        node, said = self.classes[cls]
+        node, said = self.found(cls, mod)
         if 'dataclass' in decorators(node):
-            fields = self.fields(cls)
+            fields = self.fields(cls, mod)
             kinds = {name: ast.unparse(unquoted(f.annotation)) for name, (f, _) in fields.items()}
             text = ', '.join(f'{name}: {kinds[name]}{default(f)}' for name, (f, _) in fields.items())
             return f'({text})', [(name, s.get(f.end_lineno, '')) for name, (f, s) in fields.items()]
         for f in node.body:
             if isinstance(f, ast.FunctionDef) and f.name == '__init__':
                 return signature(f, True), parameters(f, said, True)[0]
-        base = next((b.id for b in node.bases if isinstance(b, ast.Name) and b.id in self.classes), None)
-        return self.constructor(base) if base else ('()', [])
+        bases = [b.id for b in node.bases if isinstance(b, ast.Name) and self.found(b.id, mod)[0]]
+        return self.constructor(bases[0], mod) if bases else ('()', [])
 
-    def fields(self, cls):
+    def fields(self, cls, mod):
         "{name: (field, comments)} of a dataclass and of those that it inherits from"
-        node, said = self.classes.get(cls, (None, None))
+        node, said = self.found(cls, mod)
         if node is None or 'dataclass' not in decorators(node): return {}
         bases = [b.id for b in reversed(node.bases) if isinstance(b, ast.Name)]
-        found = {k: v for b in bases for k, v in self.fields(b).items()}
+        found = {k: v for b in bases for k, v in self.fields(b, mod).items()}
         own = [f for f in node.body if isinstance(f, ast.AnnAssign) and 'init=False' not in ast.unparse(f)]
         return found | {f.target.id: (f, said) for f in own}
 
@@ -162,8 +169,8 @@ class Code:
         if isinstance(node, ast.FunctionDef):
             (params, back), kind, sig = parameters(node, said), 'function', signature(node)
         elif isinstance(node, ast.ClassDef):
-            kind, (sig, params) = 'class', self.constructor(name)
-            inner = ''.join(self.member(name, f, s, options[0], public) for f, s in self.members(name))
+            kind, (sig, params) = 'class', self.constructor(name, mod)
+            inner = ''.join(self.member(name, f, s, options[0], public) for f, s in self.members(name, mod))
         else:
             kind, sig, params, value = 'data', '', [], ast.unparse(node.value)
             if len(value) < 60: options.append(f':value: {value}')

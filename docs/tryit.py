@@ -11,7 +11,7 @@ from cells import raw
 from run_nbs import ROOT
 
 SWEEP, FRONT = ROOT/'docs/data/sweep.json', ROOT/'lrfinder_nb/show/front.js'
-BETAS, SKIPS, THRESHOLDS = (0, .5, .75, .92, .97), (0, 10, 20, 40), (1.2, 1.5, 2, 4, 10)
+BETAS, SKIPS, THRESHOLDS = (0, .5, .75, .92, .97), (0, 10, 20, 40), (1.2, 2, 4, 10)
 FIXED = 'frame', 'width', 'hidden', 'view', 'hand', 'canLog', 'said', 'inUse', 'compared', 'rest'  # of a reading
 GONE = 'n', 'smooth', 'perDecade', 'rate', 'line', 'can'  # what asks for a kernel
 

@@ -24,8 +24,8 @@ from .core.trainings import Trainings as Trainings
 from .show.plot import plot_curve as plot_curve
 from .show.plot_trials import plot_trials as plot_trials
 from .show.explorer import LRExplorer as LRExplorer
+from .engine.randomness import set_seed as set_seed
 from .engine.state import preserved as preserved
-from .engine.state import set_seed as set_seed
 from .engine.finder import LRFinder as LRFinder
 from .engine.repeat import Repeats as Repeats
 from .engine.repeat import repeat as repeat
