@@ -167,7 +167,6 @@ class LRFinder:
             start = start if self.problem else self.suggestion.lr
             run = partial(full_trainings, task, start, plan, self._keep_trials, view, stopping, keep)
         hold(self.model)
-        self._verified, self._by_hand = True, None
         return self._start(run, view, stopping, background)
 
     def _bar(self, progress, total, words):
@@ -196,7 +195,7 @@ class LRFinder:
         self.ended = None       # how the last sweep or verification ended
 
     def _keep(self, curve): self._curve = curve
-    def _keep_trials(self, trials): self._trials = trials
+    def _keep_trials(self, trials): self._trials, self._verified, self._by_hand = trials, True, None
 
     def _run(self, run, view):
         "Run, and tell the view of the end"
@@ -245,14 +244,14 @@ class LRFinder:
     def suggestion(self) -> Suggestion:
         "The rate with its reason and interval: the verified one after `verify`; `NoSuggestion` where there is none"
         if self._by_hand: return self._by_hand
-        if self._verified and self.trials: return self.trials.suggestion
+        if self.trials and self._verified: return self.trials.suggestion
         return self.analyse().suggestion
 
     @property
     def problem(self) -> str:
         "Why there is no suggestion, or an empty string"
         if self._by_hand: return ''
-        if self._verified and self.trials: return self.trials.problem
+        if self.trials and self._verified: return self.trials.problem
         return self.analyse().problem
 
     def _answer(self): return None if self.problem else self.suggestion
@@ -261,7 +260,7 @@ class LRFinder:
     def rung(self) -> str:
         "What the answer stands on: 'sweep', 'by hand', 'verified', 'trained in full', or for what share of the length"
         if self._by_hand: return 'by hand'
-        return self.trials.rung if self._verified and self.trials else 'sweep'
+        return self.trials.rung if self.trials and self._verified else 'sweep'
 
     @property
     def diagnosis(self) -> tuple:

@@ -122,6 +122,9 @@ class Schedule:
         if self.weights not in ('last', 'best'):
             raise ValueError(f"weights must be 'last' or 'best', got {self.weights!r:.60}; pass the one that you keep")
         if self.most is not None: check_count('most', self.most, 2)
+        if not self.judge.endswith('loss') and not self.training.get('metrics'):
+            raise ValueError(f"judge={self.judge!r:.60} needs metrics=, which measures it; "
+                             "pass metrics='accuracy', or judge by the 'valid_loss'")
     @property
     def trainings(self): return self.most or (MOST_FULL if self.horizon == 1 else MOST_PART)
 
@@ -154,7 +157,7 @@ def run_training(task:Task,  # what is trained
     from lrfinder_nb.train.one_cycle import TrainingDiverged, fit_one_cycle     # reaches up
     loader, epochs = plan.loader_and_epochs(task.train_dl)
     options = dict(dict(amp=task.amp, step=task.step, clip=task.clip, progress=False), **plan.training)
-    with preserved(*task.touched, plan.valid_dl):
+    with preserved(*task.touched, plan.valid_dl, on=task.on):
         if task.seed is not None: set_seed(task.seed, task.train_dl)
         try: history = fit_one_cycle(task.model, task.optimizer, task.loss_fn, loader, plan.valid_dl, max_lr=lr,
                                      epochs=epochs, **options)
