@@ -18,8 +18,7 @@ TURN = RLock()     # held by the sweep that runs; a sweep within a sweep is its 
 RUNNING = []       # the tasks that run in the background
 
 
-def hold(model=None  # the model that is to be used next; sweeps of all models are waited for
-        ):
+def hold():
     "Wait until no task runs in the background, unless this is one; Ctrl-C stops it"
     for task in list(RUNNING): task.hold()
 

@@ -123,7 +123,7 @@ class LRFinder:
         options = dict(accumulation_steps=accumulation_steps, seed=seed, check=check)
         task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
-        hold(self.model)
+        hold()
         task, limit, stopping = replace(task, train_dl=rereadable(train_dl)), float(diverge_threshold), Event()
         view = self._view(progress, coarse_lrs() if lrs is None else lrs, limit, step_mode, stopping)
         sweep = partial(coarse_to_fine, task) if lrs is None else partial(record, task, lrs, step_mode=step_mode)
@@ -166,7 +166,7 @@ class LRFinder:
             view = self._bar(progress, plan.trainings, f'{plan.trainings} trainings at most')
             start = start if self.problem else self.suggestion.lr
             run = partial(full_trainings, task, start, plan, self._keep_trials, view, stopping, keep)
-        hold(self.model)
+        hold()
         return self._start(run, view, stopping, background)
 
     def _bar(self, progress, total, words):

@@ -9,7 +9,7 @@ __all__ = ['plot_trials']
 import numpy as np
 
 from ..core.trend import trend
-from .plot import BLUE, GREY, INK, ORANGE, _axes, _draw_rate
+from .plot import BLUE, GREY, INK, ORANGE, _axes, _draw_rate, _two_and_five
 
 # %% ../../nbs/show/08_plot_trials.ipynb #563ec036
 def _draw_sweep(ax, curve):
@@ -45,6 +45,7 @@ def plot_trials(trials,  # `Trials` or `Trainings`, as in `finder.trials`
     low, high = min(trials.values), max(trials.values)
     if curve is not None: _draw_sweep(ax, curve)
     ax.set_xlim(low/3, high*3)
+    ax.xaxis.set_minor_formatter(_two_and_five)
     ax.set_xlabel('learning rate')
     ax.set_ylabel(getattr(trials, 'judge', 'mean loss of the last steps'))
     ax.spines[['top', 'right']].set_visible(False)

@@ -171,7 +171,7 @@ def train(model:nn.Module,  # the model
          ) -> History:
     "Carry out a plan"
     join()
-    hold(model)
+    hold()
     with TURN, together(): return _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan)
 
 
