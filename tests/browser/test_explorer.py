@@ -317,7 +317,7 @@ def test_nothing_blinks(first, curve):
 
 def test_names(first):
     "Everything has a name and a role for those who do not see it"
-    for name in SLIDERS: first.box.get_by_role('slider', name=name, exact=True).wait_for(timeout=5e3)
+    for name in SLIDERS: first.box.get_by_role('slider', name=name, exact=True).wait_for()
     rate, why = first.rate.text_content(), first.why.text_content()
     assert first.box.get_by_role('img', name=f'{rate}: {why}').count() == 1
     assert rate in ' '.join(first.box.get_by_role('status').all_text_contents())

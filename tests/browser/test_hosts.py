@@ -42,7 +42,7 @@ render({model: recorded(data), el: document.getElementById('place')})
 
 def wait(page, true, what):
     "Until `true()` holds"
-    for _ in range(400):
+    for _ in range(1000):
         if true(): return
         page.wait_for_timeout(30)
     raise AssertionError(what() if callable(what) else what)
