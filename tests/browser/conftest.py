@@ -9,10 +9,10 @@ from lab import browsing, chromium, fresh_page, said, serving
 
 @pytest.fixture(scope='session')
 def tools():
-    "A skip, or a failure where LRFINDER_BROWSER=required, that says what is missing"
+    "A skip, or a failure where BROWSER_TESTS=required, that says what is missing"
     lacks = [f'no {m} (pip install {m})' for m in ('playwright', 'jupyterlab') if find_spec(m) is None]
     gone = ', '.join(lacks + ([] if chromium() else ['no chromium (apt-get install chromium)']))
-    if gone and os.environ.get('LRFINDER_BROWSER') == 'required': pytest.fail(f'the browser tests cannot run: {gone}')
+    if gone and os.environ.get('BROWSER_TESTS') == 'required': pytest.fail(f'the browser tests cannot run: {gone}')
     if gone: pytest.skip(f'skipped the browser tests: {gone}')
 
 
@@ -56,6 +56,6 @@ def new_page(browser):
 @pytest.fixture
 def shots(tmp_path):
     "Folder for screenshots"
-    folder = Path(os.environ.get('LRFINDER_SHOTS') or tmp_path)
+    folder = Path(os.environ.get('BROWSER_SHOTS') or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -31,7 +31,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_sessionfinish(session):
-    path = os.environ.get('LRFINDER_NEIGHBOURS')
+    path = os.environ.get('NEIGHBOURS_TABLE')
     if not path or not HELD: return
     path, table = Path(path), {}
     if path.exists(): table = json.loads(path.read_text(encoding='utf-8'))
