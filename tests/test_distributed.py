@@ -41,7 +41,8 @@ def sweep(model, loader, step=None, momentum=0., **kw):
     opt = torch.optim.SGD(model.parameters(), .1, momentum=momentum)
     old = {k: v.clone() for k, v in model.state_dict().items()}
     curve = LRFinder(model, opt, F.mse_loss, step=step).range_test(loader, **{**SWEEP, **kw}).curve
-    same = all(torch.equal(v, old[k]) for k, v in model.state_dict().items()) and not opt.state and all(p.grad is None for p in model.parameters())
+    same = all(torch.equal(v, old[k]) for k, v in model.state_dict().items())
+    same = same and not opt.state and all(p.grad is None for p in model.parameters())
     return dict(lrs=curve.lrs.tolist(), losses=curve.losses.tolist(), ended=curve.ended, same=same)
 
 
@@ -59,7 +60,8 @@ def trained(rank, swept):
         if i == 3 and swept: LRFinder(model, opt, F.mse_loss).range_test(batches(rank, seed=2), **SWEEP)
         opt.zero_grad()
         loss = F.mse_loss(model(x), y)
-        loss.backward(); opt.step()
+        loss.backward()
+        opt.step()
         losses.append(loss.detach())
     return dict(losses=torch.stack(losses), parameters=[p.detach() for p in model.parameters()])
 
@@ -70,11 +72,18 @@ def loader(batch_size, shuffle=False):
     return DataLoader(TensorDataset(x, x.sin().sum(1, keepdim=True)), batch_size, shuffle=shuffle)
 
 
+def with_momentum(model): return torch.optim.SGD(model.parameters(), .1, momentum=.9)
+def weights_of(model): return [p.detach() for p in model.parameters()]
+def same_weights(a, b): return all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
 def fitted(batch_size):
     "A training with one cycle, and what came of it"
-    model = net()
-    h = fit_one_cycle(model, torch.optim.SGD(model.parameters(), .1, momentum=.9), F.mse_loss, loader(batch_size), loader(3), max_lr=.1, epochs=2, metrics=dict(off=lambda o, y: (o - y).abs().mean()), progress=False)
-    return dict(losses=list(h.losses), valid=[r['valid_loss'] for r in h.epochs], off=[r['off'] for r in h.epochs], weights=[p.detach() for p in model.parameters()])
+    model, metrics = net(), dict(off=lambda out, y: (out - y).abs().mean())
+    kw = dict(max_lr=.1, epochs=2, metrics=metrics, progress=False)
+    history = fit_one_cycle(model, with_momentum(model), F.mse_loss, loader(batch_size), loader(3), **kw)
+    valid, off = ([row[name] for row in history.epochs] for name in ('valid_loss', 'off'))
+    return dict(losses=list(history.losses), weights=weights_of(model), valid=valid, off=off)
 
 
 class Pressed(list):
@@ -87,27 +96,33 @@ class Pressed(list):
 
 
 def resumed(rank):
-    "Whether a training with dropout that is stopped and continued is one that was not, and whether the processes drew other numbers and saw other data"
+    "Whether a stopped training with dropout continues as if it had not been, and another seed gives another one"
     def fit(seed, path=None, valid_dl=None):
         model = nn.Sequential(net(), nn.Dropout(.5), nn.Linear(1, 1, bias=False).requires_grad_(False))
         model[2].weight.data.fill_(1.)
         set_seed(seed + rank)
-        h = fit_one_cycle(model, torch.optim.SGD(model.parameters(), .1, momentum=.9), F.mse_loss, loader(HALF, shuffle=True), valid_dl, max_lr=.1, epochs=3, checkpoint=path, progress=False)
-        return h, [p.detach() for p in model.parameters()]
+        kw = dict(max_lr=.1, epochs=3, checkpoint=path, progress=False)
+        data = loader(HALF, shuffle=True), valid_dl
+        history = fit_one_cycle(model, with_momentum(model), F.mse_loss, *data, **kw)
+        return history, weights_of(model)
     path = f"{os.environ['SCENES']}/run.pt"
     whole, weights = fit(5)
     assert fit(5, path, Pressed(batches()))[0].ended == 'stopped'
     rest, again = fit(77, path)
-    return dict(same=rest.losses == whole.losses and all(map(torch.equal, weights, again)), another=fit(6)[0].losses != whole.losses)
+    same = rest.losses == whole.losses and same_weights(weights, again)
+    return dict(same=same, another=fit(6)[0].losses != whole.losses)
 
 
 def blended(rank):
     "The inputs that a blended loader gives this process in two epochs"
     seen = []
-    def see(model, batch): seen.append(batch[0][:, 0].round().tolist()); return model(batch[0]).square().mean()
+    def see(model, batch):
+        seen.append(batch[0][:, 0].round().tolist())
+        return model(batch[0]).square().mean()
     dl = DataLoader(TensorDataset(torch.arange(16.)[:, None].expand(16, 6), torch.arange(16) % 2), 4, shuffle=True)
     model = net()
-    fit_one_cycle(model, torch.optim.SGD(model.parameters(), .01), None, mixup(dl, prob=0.), max_lr=.01, epochs=2, step=see, progress=False)
+    kw = dict(max_lr=.01, epochs=2, step=see, progress=False)
+    fit_one_cycle(model, torch.optim.SGD(model.parameters(), .01), None, mixup(dl, prob=0.), **kw)
     return seen
 
 
@@ -132,7 +147,8 @@ def work(rank, folder, scenes, seconds):
     "Play scenes as one of two processes and save what they said"
     if sys.platform == 'linux': os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
     os.environ['SCENES'] = folder
-    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2, timeout=timedelta(seconds=seconds))
+    who = dict(rank=rank, world_size=2, timeout=timedelta(seconds=seconds))
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', **who)
     said = {}
     for name in scenes:
         try: said[name] = {**SCENES, **ALONE}[name](rank)
@@ -160,7 +176,10 @@ def both(said, name):
     return a
 
 
-@pytest.mark.parametrize('name, kw', [('ddp', {}), ('plain', {}), ('ddp_momentum', dict(momentum=.9)), ('ddp_accumulated', dict(accumulation_steps=3))])
+WHOLE = dict(ddp={}, plain={}, ddp_momentum=dict(momentum=.9), ddp_accumulated=dict(accumulation_steps=3))
+
+
+@pytest.mark.parametrize('name, kw', WHOLE.items())
 def test_two_halves_are_one_batch(said, name, kw):
     two, one = both(said, name), sweep(net(), batches(), **kw)
     assert two['ended'] == one['ended'] == 'completed' and two['lrs'] == one['lrs']
@@ -179,7 +198,8 @@ def test_validation_losses_are_averaged(said):
 
 def test_training_in_two_processes_is_training_in_one(said):
     a, b = (x['fit'] for x in said)
-    assert all(torch.equal(p, q) for p, q in zip(a['weights'], b['weights'], strict=True)) and a['losses'] == b['losses'] and a['valid'] == b['valid'] and a['off'] == b['off']
+    assert same_weights(a['weights'], b['weights'])
+    assert all(a[k] == b[k] for k in ('losses', 'valid', 'off'))
     one = fitted(2*HALF)
     for k in ('losses', 'valid', 'off'): assert np.allclose(a[k], one[k], rtol=1e-5, atol=1e-6)
     assert all(torch.allclose(p, q, atol=1e-5) for p, q in zip(a['weights'], one['weights'], strict=True))
@@ -200,17 +220,23 @@ def test_torchrun(tmp_path):
     (tmp_path/'script.py').write_text("""
 import os, torch
 from lrfinder_nb import LRFinder, SmallCNN, digits, set_seed
-torch.set_num_threads(1); set_seed(0)
-model = SmallCNN(channels=(8,)); train_dl, valid_dl = digits(32)
-finder = LRFinder(model, torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss()).range_test(train_dl, num_iter=60, start_lr=1e-5)
+torch.set_num_threads(1)
+set_seed(0)
+model = SmallCNN(channels=(8,))
+train_dl, valid_dl = digits(32)
+finder = LRFinder(model, torch.optim.AdamW(model.parameters()), torch.nn.CrossEntropyLoss())
+finder.range_test(train_dl, num_iter=60, start_lr=1e-5)
 history = finder.fit_one_cycle(train_dl, valid_dl, max_lr=1e-2, epochs=1, metrics='accuracy')
-torch.save(dict(curve=finder.curve.losses.tolist(), losses=history.losses, weights=[p.detach() for p in model.parameters()]), f"{os.environ['RANK']}.pt")
+said = dict(curve=finder.curve.losses.tolist(), losses=history.losses)
+torch.save(dict(said, weights=[p.detach() for p in model.parameters()]), f"{os.environ['RANK']}.pt")
 """)
     env = dict(os.environ, GLOO_SOCKET_IFNAME='lo') if sys.platform == 'linux' else dict(os.environ)
-    ran = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', 'script.py'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    torchrun = sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'
+    kw = dict(cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([*torchrun, 'script.py'], **kw)
     assert ran.returncode == 0, ran.stderr[-2000:]
     a, b = (torch.load(tmp_path/f'{rank}.pt') for rank in (0, 1))
-    assert a['curve'] == b['curve'] and a['losses'] == b['losses'] and all(torch.equal(p, q) for p, q in zip(a['weights'], b['weights'], strict=True))
+    assert a['curve'] == b['curve'] and a['losses'] == b['losses'] and same_weights(a['weights'], b['weights'])
     assert ran.stdout.count('valid_loss') == 1
 
 

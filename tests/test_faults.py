@@ -2,6 +2,7 @@
 import json, math, multiprocessing, os, re, signal, stat, subprocess, sys, threading, warnings
 from collections import defaultdict, namedtuple
 from dataclasses import dataclass
+from functools import partial
 
 import matplotlib
 matplotlib.use('Agg')
@@ -46,8 +47,9 @@ class Pair:
         self.old = {k: v.clone() for k, v in self.model.state_dict().items()}
 
     def unchanged(self):
-        return (all(torch.equal(v, self.old[k]) for k, v in self.model.state_dict().items()) and not self.opt.state
-                and all(p.grad is None for p in self.model.parameters()) and self.opt.param_groups[0]['lr'] == 1e-3 and self.model.training)
+        model = all(torch.equal(v, self.old[k]) for k, v in self.model.state_dict().items()) and self.model.training
+        optimizer = not self.opt.state and self.opt.param_groups[0]['lr'] == 1e-3
+        return model and optimizer and all(p.grad is None for p in self.model.parameters())
 
 
 @pytest.fixture
@@ -60,7 +62,8 @@ def pair():
 
 def find(pair, loader=(BATCH,), loss_fn=F.cross_entropy, step=None, **kw):
     "The finder after a sweep"
-    return LRFinder(pair.model, pair.opt, loss_fn, step=step).range_test(list(loader) if isinstance(loader, tuple) else loader, **{**SWEEP, **kw})
+    if isinstance(loader, tuple): loader = list(loader)
+    return LRFinder(pair.model, pair.opt, loss_fn, step=step).range_test(loader, **{**SWEEP, **kw})
 
 
 def check_sentence(error, value):
@@ -134,11 +137,15 @@ class Sample:
 Picture = namedtuple('Picture', 'x labels')
 
 
+BATCHES = dict(
+    tuple=BATCH, list=list(BATCH), dict=dict(x=BATCH[0], labels=BATCH[1]),
+    defaultdict=defaultdict(list, x=BATCH[0], labels=BATCH[1]), dataclass=Sample(*BATCH), namedtuple=Picture(*BATCH))
+
+
 @pytest.mark.parametrize('own_loss', [False, True])
-@pytest.mark.parametrize('batch', [BATCH, list(BATCH), dict(x=BATCH[0], labels=BATCH[1]), defaultdict(list, x=BATCH[0], labels=BATCH[1]), Sample(*BATCH), Picture(*BATCH)],
-                         ids=['tuple', 'list', 'dict', 'defaultdict', 'dataclass', 'namedtuple'])
-def test_batches(pair, batch, own_loss):
-    curve = find(pair, [batch], None if own_loss else F.cross_entropy).curve
+@pytest.mark.parametrize('kind', BATCHES)
+def test_batches(pair, kind, own_loss):
+    curve = find(pair, [BATCHES[kind]], None if own_loss else F.cross_entropy).curve
     assert curve.ended == 'completed' and np.array_equal(curve.losses, find(pair).curve.losses)
 
 
@@ -173,7 +180,8 @@ def endless():
 
 
 @pytest.mark.parametrize('loader, ended, steps', [
-    ([BATCH]*3, 'completed', 20), (Bare([BATCH]*3), 'completed', 20), (endless(), 'completed', 20), ((BATCH,), 'completed', 20),
+    ([BATCH]*3, 'completed', 20), (Bare([BATCH]*3), 'completed', 20),
+    (endless(), 'completed', 20), ((BATCH,), 'completed', 20),
     (iter([BATCH]*7), 'exhausted', 7), ((b for b in [BATCH]*7), 'exhausted', 7), (Once([BATCH]*7), 'exhausted', 7),
     (DataLoader(TensorDataset(*BATCH), batch_size=2), 'completed', 20)],
     ids=['list', 'custom', 'endless generator', 'tuple', 'iterator', 'generator', 'once', 'DataLoader'])
@@ -198,14 +206,16 @@ def test_no_worker_outlives_a_sweep(pair):
 
 
 def test_numpy_counts(pair):
-    curve = find(pair, num_iter=np.int64(12), accumulation_steps=np.int64(2), seed=np.int64(3), start_lr=np.float32(1e-5), diverge_threshold=np.float64(4)).curve
-    assert len(curve) == 12
+    counts = dict(num_iter=np.int64(12), accumulation_steps=np.int64(2), seed=np.int64(3))
+    rates = dict(start_lr=np.float32(1e-5), diverge_threshold=np.float64(4))
+    assert len(find(pair, **counts, **rates).curve) == 12
 
 
 def test_outside_the_main_thread(pair):
     found = []
     thread = threading.Thread(target=lambda: found.append(find(pair)))
-    thread.start(); thread.join()
+    thread.start()
+    thread.join()
     assert found[0].curve.ended == 'completed' and np.array_equal(found[0].curve.losses, find(pair).curve.losses)
 
 
@@ -216,6 +226,13 @@ class Sized(torch.utils.data.Dataset):
     def __getitem__(self, i): return BATCH
 
 
+def preserving(p, things): return LRFinder(p.model, p.opt, F.cross_entropy, preserve=things).range_test([BATCH])
+
+
+def logits_loss(m, b, **kw): return F.cross_entropy(m(b[0]), b[1], **kw)
+
+
+TOO_LARGE = DataLoader(TensorDataset(*BATCH), batch_size=64, drop_last=True)
 REFUSED = dict(
     model=(TypeError, "str", lambda p: LRFinder('net', p.opt)),
     optimizer=(TypeError, "dict", lambda p: LRFinder(p.model, {})),
@@ -229,8 +246,8 @@ REFUSED = dict(
     device_number=(ValueError, "3.5", lambda p: LRFinder(p.model, p.opt, device=3.5)),
     amp=(ValueError, "int8", lambda p: LRFinder(p.model, p.opt, amp='int8')),
     fp16=(ValueError, "fp16", lambda p: LRFinder(p.model, p.opt, amp='fp16')),
-    preserve=(TypeError, "object", lambda p: LRFinder(p.model, p.opt, F.cross_entropy, preserve=[object()]).range_test([BATCH])),
-    preserve_one=(TypeError, "int", lambda p: LRFinder(p.model, p.opt, F.cross_entropy, preserve=3).range_test([BATCH])),
+    preserve=(TypeError, "object", lambda p: preserving(p, [object()])),
+    preserve_one=(TypeError, "int", lambda p: preserving(p, 3)),
     start_lr=(ValueError, "-1", lambda p: find(p, start_lr=-1)),
     start_lr_zero=(ValueError, "0", lambda p: find(p, start_lr=0)),
     start_lr_nan=(ValueError, "nan", lambda p: find(p, start_lr=math.nan)),
@@ -257,7 +274,7 @@ REFUSED = dict(
     dataset_as_loader=(TypeError, "Sized", lambda p: find(p, Sized())),
     empty_list=(ValueError, "list", lambda p: find(p, [])),
     empty_generator=(ValueError, "generator", lambda p: find(p, (b for b in ()))),
-    empty_loader=(ValueError, "DataLoader", lambda p: find(p, DataLoader(TensorDataset(*BATCH), batch_size=64, drop_last=True))),
+    empty_loader=(ValueError, "DataLoader", lambda p: find(p, TOO_LARGE)),
     valid_iterator=(TypeError, "list_iterator", lambda p: find(p, valid_dl=iter([BATCH]))),
     valid_empty=(ValueError, "list", lambda p: find(p, valid_dl=[])),
     batch_of_one=(TypeError, "tuple of 1", lambda p: find(p, [(BATCH[0],)])),
@@ -266,9 +283,9 @@ REFUSED = dict(
     no_batch=(TypeError, "NoneType", lambda p: find(p, [None])),
     no_target=(TypeError, "x, z", lambda p: find(p, [dict(x=BATCH[0], z=BATCH[1])])),
     no_own_loss=(TypeError, "object", lambda p: find(p, [3], None, step=lambda m, b: object())),
-    vector_loss=(ValueError, "(4,)", lambda p: find(p, step=lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction='none'))),
-    float_loss=(TypeError, "float", lambda p: find(p, step=lambda m, b: F.cross_entropy(m(b[0]), b[1]).item())),
-    detached_loss=(ValueError, "no gradient", lambda p: find(p, step=lambda m, b: F.cross_entropy(m(b[0]), b[1]).detach())),
+    vector_loss=(ValueError, "(4,)", lambda p: find(p, step=partial(logits_loss, reduction='none'))),
+    float_loss=(TypeError, "float", lambda p: find(p, step=lambda m, b: logits_loss(m, b).item())),
+    detached_loss=(ValueError, "no gradient", lambda p: find(p, step=lambda m, b: logits_loss(m, b).detach())),
     complex_loss=(TypeError, "complex64", lambda p: find(p, step=lambda m, b: m(b[0]).mean()*1j)),
     whole_loss=(TypeError, "int64", lambda p: find(p, step=lambda m, b: torch.tensor(3))),
     loss_later=(TypeError, "NoneType", lambda p: find(p, step=losing(lambda i, loss: None if i == 5 else loss))),
@@ -282,11 +299,14 @@ def test_refused(pair, case):
     check_sentence(e.value, value)
 
 
-@pytest.mark.parametrize('setting, value', [('beta', 1), ('beta', -.1), ('beta', math.nan), ('beta', 'x'), ('skip_start', -1), ('skip_start', 2.5), ('skip_start', math.nan),
-                                            ('skip_start', math.inf), ('skip_end', 'x'), ('skip_end', None), ('diverge_threshold', .5), ('diverge_threshold', math.nan),
-                                            ('diverge_threshold', 'x'), ('rule', 'magic'), ('rule', ['minimum']), ('rule', None)])
+WRONG = dict(beta=(1, -.1, math.nan, 'x'), skip_start=(-1, 2.5, math.nan, math.inf), skip_end=('x', None),
+             diverge_threshold=(.5, math.nan, 'x'), rule=('magic', ['minimum'], None))
+
+
+@pytest.mark.parametrize('setting, value', [(name, value) for name, values in WRONG.items() for value in values])
 def test_settings_refused(setting, value):
-    with pytest.raises((ValueError, TypeError)) as e: analyse(LossCurve(sweep_lrs(num_iter=50), np.linspace(2, 1, 50)), **{setting: value})
+    curve = LossCurve(sweep_lrs(num_iter=50), np.linspace(2, 1, 50))
+    with pytest.raises((ValueError, TypeError)) as e: analyse(curve, **{setting: value})
     check_sentence(e.value, repr(value))
     assert setting in str(e.value)
 
@@ -299,7 +319,8 @@ def test_plot_refuses(what):
 
 def test_curve_before_any_sweep(pair):
     finder = LRFinder(pair.model, pair.opt)
-    for ask in (lambda: finder.curve, lambda: finder.suggestion, lambda: finder.diagnosis, finder.plot, lambda: finder.save('x.json')):
+    attributes = [lambda name=name: getattr(finder, name) for name in ('curve', 'suggestion', 'diagnosis')]
+    for ask in (*attributes, finder.plot, lambda: finder.save('x.json')):
         with pytest.raises(ValueError) as e: ask()
         check_sentence(e.value, 'range_test')
     assert 'no curve' in repr(finder) and 'no curve' in finder._repr_html_()
@@ -315,21 +336,25 @@ model = torch.nn.Sequential(torch.nn.Linear(8, 2000), torch.nn.Linear(2000, 1000
 opt = torch.optim.SGD(model.parameters(), .1, momentum=.9)
 old = [p.detach().clone() for p in model.parameters()]
 finder = LRFinder(model, opt, torch.nn.functional.cross_entropy)
-same = lambda: all(torch.equal(p, o) and p.grad is None for p, o in zip(model.parameters(), old)) and not opt.state and model.training
+def same():
+    kept = all(torch.equal(p, o) and p.grad is None for p, o in zip(model.parameters(), old))
+    return kept and not opt.state and model.training
 '''
 ONE = CHILD + '''
 class Slow:
     def __iter__(self):
         for i in range(2000):
-            print(i, flush=True); time.sleep(.01)
+            print(i, flush=True)
+            time.sleep(.01)
             yield torch.ones(4, 8), torch.zeros(4).long()
 finder.range_test(Slow(), num_iter=2000, end_lr=1e-3, progress=False)
 print(json.dumps(dict(ended=finder.curve.ended, steps=len(finder.curve), same=same())))
 '''
 TWO = CHILD + '''
 def twice(wait):
-    time.sleep(.01); os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(wait); os.kill(os.getpid(), signal.SIGINT)
+    for pause in (.01, wait):
+        time.sleep(pause)
+        os.kill(os.getpid(), signal.SIGINT)
 class Kicking:
     def __iter__(self):
         for i in range(2000):
@@ -348,9 +373,12 @@ print(json.dumps(seen))
 WORKERS = CHILD + '''
 from torch.utils.data import DataLoader, TensorDataset
 signal.signal(signal.SIGINT, signal.default_int_handler)
-loader = DataLoader(TensorDataset(torch.ones(64, 8), torch.zeros(64).long()), batch_size=4, num_workers=1, persistent_workers=True)
+data = TensorDataset(torch.ones(64, 8), torch.zeros(64).long())
+loader = DataLoader(data, batch_size=4, num_workers=1, persistent_workers=True)
 def step(model, batch):
-    if len(calls) == 4: os.killpg(os.getpgid(0), signal.SIGINT); time.sleep(.3)
+    if len(calls) == 4:
+        os.killpg(os.getpgid(0), signal.SIGINT)
+        time.sleep(.3)
     calls.append(1)
     return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
 calls = []
@@ -363,7 +391,8 @@ if __name__ == '__main__':
 
 def child(script, **kw):
     "A fresh Python that runs `script`, in a process group of its own"
-    return subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **kw)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-c', script], start_new_session=True, **pipes, **kw)
 
 
 def finished(p, timeout=60):
@@ -454,25 +483,32 @@ CURVE = LossCurve([1e-3, 1e-2, 1e-1], [3., 2., math.nan], 'non-finite', ran_on=d
 
 def body(**kw):
     "The text of a saved curve with some entries changed; `...` takes one away"
-    d = dict(schema='lrfinder_nb.curve', version=1, ended='completed', step_mode='exp', diverge_threshold=4., ran_on={}, lrs=[1e-3, 1e-2], losses=[2., 1.])
-    return json.dumps({k: v for k, v in {**d, **kw}.items() if v is not ...}).encode()
+    entries = dict(schema='lrfinder_nb.curve', version=1, ended='completed', step_mode='exp', diverge_threshold=4.,
+                   ran_on={}, lrs=[1e-3, 1e-2], losses=[2., 1.])
+    return json.dumps({k: v for k, v in {**entries, **kw}.items() if v is not ...}).encode()
 
 
 HOSTILE = dict(
-    empty=b'', truncated=body()[:-20], not_json=b'lr,loss\n1,2\n', a_list=b'[]', a_number=b'3', null=b'null', binary=bytes(range(256)), pickle=b'\x80\x04]\x94.', bom=b'\xef\xbb\xbf' + body(),
+    empty=b'', truncated=body()[:-20], not_json=b'lr,loss\n1,2\n', a_list=b'[]', a_number=b'3', null=b'null',
+    binary=bytes(range(256)), pickle=b'\x80\x04]\x94.', bom=b'\xef\xbb\xbf' + body(),
     deep=b'['*200_000 + b']'*200_000,
     deep_in_place=body(ran_on=...)[:-1] + b', "ran_on": {"a": ' + b'['*100_000 + b']'*100_000 + b'}}',
     deep_but_parsed=body(ran_on=...)[:-1] + b', "ran_on": {"a": ' + b'['*900 + b']'*900 + b'}}',
-    nan_lr=body(lrs=[math.nan, 1.]), nan_threshold=body(diverge_threshold=math.nan), inf_lr=body(lrs=[1e-3, math.inf]), word_lr=body(lrs=['1e-3', 1.]), word_loss=body(losses=['2', 1.]),
-    huge_lr=body().replace(b'0.01', b'1e999'), huge_whole=body().replace(b'0.01', b'9'*400), endless_whole=body().replace(b'0.01', b'9'*10_000),
+    nan_lr=body(lrs=[math.nan, 1.]), nan_threshold=body(diverge_threshold=math.nan),
+    inf_lr=body(lrs=[1e-3, math.inf]), word_lr=body(lrs=['1e-3', 1.]), word_loss=body(losses=['2', 1.]),
+    huge_lr=body().replace(b'0.01', b'1e999'), huge_whole=body().replace(b'0.01', b'9'*400),
+    endless_whole=body().replace(b'0.01', b'9'*10_000),
     flag_lr=body(lrs=[True, 2.]), flag_loss=body(losses=[True, 2.]), flag_version=body(version=True),
     flag_threshold=body(diverge_threshold=True), null_loss=body(losses=[None, 1.]), list_loss=body(losses=[[1.], [2.]]),
-    no_losses=body(losses=...), no_lrs=body(lrs=...), no_ended=body(ended=...), no_schema=body(schema=...), no_version=body(version=...),
-    no_threshold=body(diverge_threshold=...), no_ran_on=body(ran_on=...),
-    schema=body(schema='other'), schema_list=body(schema=['lrfinder_nb.curve']), version=body(version=2), version_word=body(version='1'),
+    no_losses=body(losses=...), no_lrs=body(lrs=...), no_ended=body(ended=...), no_schema=body(schema=...),
+    no_version=body(version=...), no_threshold=body(diverge_threshold=...), no_ran_on=body(ran_on=...),
+    schema=body(schema='other'), schema_list=body(schema=['lrfinder_nb.curve']),
+    version=body(version=2), version_word=body(version='1'),
     ended=body(ended='exploded'), ended_long=body(ended='x'*10**6), step_mode=body(step_mode='cos'),
-    threshold=body(diverge_threshold=1), unequal=body(losses=[1.]), no_points=body(lrs=[], losses=[]), falling=body(lrs=[1., .1]), negative=body(lrs=[-1., 1.]), twice=body(lrs=[1., 1.]),
-    lists_in_ran_on=body(ran_on=dict(a=[1])), dicts_in_ran_on=body(ran_on=dict(a={})), ran_on_list=body(ran_on=[]), lrs_dict=body(lrs={}), lrs_text=body(lrs='12'))
+    threshold=body(diverge_threshold=1), unequal=body(losses=[1.]), no_points=body(lrs=[], losses=[]),
+    falling=body(lrs=[1., .1]), negative=body(lrs=[-1., 1.]), twice=body(lrs=[1., 1.]),
+    lists_in_ran_on=body(ran_on=dict(a=[1])), dicts_in_ran_on=body(ran_on=dict(a={})),
+    ran_on_list=body(ran_on=[]), lrs_dict=body(lrs={}), lrs_text=body(lrs='12'))
 
 
 @pytest.mark.parametrize('case', HOSTILE)
@@ -488,7 +524,9 @@ def test_lenient_numbers(tmp_path):
 
 
 def test_load_where_nothing_is(tmp_path):
-    for path, error in ((tmp_path, IsADirectoryError), (tmp_path/'none.json', FileNotFoundError), (tmp_path/'none'/'c.json', FileNotFoundError)):
+    cases = {tmp_path: IsADirectoryError, tmp_path/'none.json': FileNotFoundError,
+             tmp_path/'none'/'c.json': FileNotFoundError}
+    for path, error in cases.items():
         with pytest.raises(error) as e: load_curve(path)
         assert str(path) in str(e.value) and '\n' not in str(e.value)
 
@@ -510,7 +548,10 @@ def test_save_where_nothing_can_be(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob('*')) == ['dir', 'file'] and (tmp_path/'file').read_text() == 'x'
 
 
-@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt(), MemoryError()], ids=lambda e: type(e).__name__)
+FULL = OSError(28, 'No space left on device')
+
+
+@pytest.mark.parametrize('error', [FULL, KeyboardInterrupt(), MemoryError()], ids=lambda e: type(e).__name__)
 def test_interrupted_save(tmp_path, monkeypatch, error):
     old = save_curve(LossCurve([1., 2.], [2., 1.]), tmp_path/'c.json').read_bytes()
 
@@ -547,20 +588,25 @@ def test_long_names(tmp_path):
 
 ANY_FLOAT = st.floats()
 ANY_FLOAT32 = st.floats(width=32)
-KINDS = (ANY_FLOAT32, st.floats(-1e6, 1e6), st.floats(.01, 10.), st.sampled_from([0., 1., -1.]), st.sampled_from([3e38, -3e38, 1e-45, 0., math.inf, math.nan]))
+KINDS = (ANY_FLOAT32, st.floats(-1e6, 1e6), st.floats(.01, 10.), st.sampled_from([0., 1., -1.]),
+         st.sampled_from([3e38, -3e38, 1e-45, 0., math.inf, math.nan]))
 HUGE_KINDS = (ANY_FLOAT, st.sampled_from([1.7e308, -1.7e308, 5e-324, 0.]))
 
 
 @st.composite
 def curves(draw, kinds=KINDS):
-    "A curve of 1 to 200 losses of one kind, at times on top of a descent or with an odd end, over a range that a sweep can have"
+    "A curve of 1 to 200 losses of one kind, at times on top of a descent or with an odd end"
     n, kind = draw(st.integers(1, 200)), draw(st.sampled_from(kinds))
     losses = draw(st.lists(kind, min_size=n, max_size=n))
-    if draw(st.booleans()): losses = (np.linspace(3, draw(st.floats(-3, 3)), n) + .1*np.clip(np.nan_to_num(losses), -5, 5)).tolist()
+    if draw(st.booleans()):
+        noise = .1*np.clip(np.nan_to_num(losses), -5, 5)
+        losses = (np.linspace(3, draw(st.floats(-3, 3)), n) + noise).tolist()
     if draw(st.booleans()): losses[-1] = draw(kinds[0])
-    start, decades, mode = 10.**draw(st.integers(-10, 0)), draw(st.sampled_from([.01, .5, 3, 8, 12])), draw(st.sampled_from(['exp', 'linear']))
+    start, decades = 10.**draw(st.integers(-10, 0)), draw(st.sampled_from([.01, .5, 3, 8, 12]))
+    mode = draw(st.sampled_from(['exp', 'linear']))
     lrs = sweep_lrs(start, start*10**decades, max(n, 2), mode)[:n]
-    return LossCurve(lrs, losses, draw(st.sampled_from(ENDS)), mode, draw(st.sampled_from([1.5, 4., math.inf])), dict(model='<b>net', n=n))
+    ended, threshold = draw(st.sampled_from(ENDS)), draw(st.sampled_from([1.5, 4., math.inf]))
+    return LossCurve(lrs, losses, ended, mode, threshold, dict(model='<b>net', n=n))
 
 
 def an_hour_glass(n=100, scale=1.):
@@ -581,32 +627,42 @@ def check_answers(curve, **kw):
     "`curve` gives a rate in range with an ordered interval, or a sentence why not; and never a warning"
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        a = analyse(curve, **kw)
-        text, symptoms = repr(curve) + repr(a), diagnose(a)
-    assert text and all(s.name and s.sentence and '\n' not in s.sentence and not re.search(r'\bnan\b', s.sentence) for s in symptoms)
-    if a.problem:
-        assert len(a.problem) > 20 and '\n' not in a.problem and symptoms
-        with pytest.raises(NoSuggestion) as e: a.suggestion
-        assert str(e.value) == a.problem
+        found = analyse(curve, **kw)
+        assert repr(curve) + repr(found)
+        symptoms = diagnose(found)
+    for symptom in symptoms:
+        assert symptom.name and symptom.sentence and not re.search(r'\bnan\b|\n', symptom.sentence)
+    if found.problem:
+        assert len(found.problem) > 20 and '\n' not in found.problem and symptoms
+        with pytest.raises(NoSuggestion) as e: found.suggestion
+        assert str(e.value) == found.problem
         return
-    s = a.suggestion
-    low, high = s.interval
-    assert isinstance(s, Suggestion) and curve.lrs[0]/5 <= s.lr <= curve.lrs[-1]
+    check_suggestion(found.suggestion, curve)
+
+
+def check_suggestion(suggestion, curve):
+    "The rate and its interval lie within what was swept, or a little below it"
+    low, high = suggestion.interval
+    assert isinstance(suggestion, Suggestion) and curve.lrs[0]/5 <= suggestion.lr <= curve.lrs[-1]
     assert curve.lrs[0]/5*(1 - 1e-6) <= low <= high <= curve.lrs[-1]*(1 + 1e-6)
-    assert 0 <= s.index < len(curve) and s.why and not math.isnan(float(s))
+    assert 0 <= suggestion.index < len(curve) and suggestion.why and not math.isnan(float(suggestion))
 
 
-ANY = settings(max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+ANY = settings(max_examples=150, deadline=None, database=None, derandomize=True,
+               suppress_health_check=list(HealthCheck))
+BETAS, THRESHOLDS = (None, 0., .5, .98, .9999), (None, 1.0001, 4., math.inf)
 
 
 @ANY
-@given(curves(), st.sampled_from([None, 0., .5, .98, .9999]), st.integers(0, 20), st.sampled_from([None, 1.0001, 4., math.inf]), st.sampled_from(sorted(RULES)))
+@given(curves(), st.sampled_from(BETAS), st.integers(0, 20), st.sampled_from(THRESHOLDS),
+       st.sampled_from(sorted(RULES)))
 @example(an_hour_glass(), None, 0, None, 'minimum')
 @example(ragged(), None, 0, None, 'steepest')
 @example(an_hour_glass(scale=1e-300), None, 0, None, 'minimum')
 @example(an_hour_glass(scale=1e35), None, 0, None, 'minimum')
 def test_any_curve_gives_a_rate_or_a_reason(curve, beta, skip, diverge_threshold, rule):
-    check_answers(curve, beta=beta, skip_start=skip, skip_end=skip//2, diverge_threshold=diverge_threshold, rule=rule)
+    kw = dict(beta=beta, skip_start=skip, skip_end=skip//2, rule=rule)
+    check_answers(curve, diverge_threshold=diverge_threshold, **kw)
 
 
 @ANY
@@ -625,9 +681,10 @@ def test_any_curve_survives_the_file(tmp_path_factory, curve):
 
 @pytest.mark.parametrize('value', [math.inf, -math.inf, math.nan, 'inf', 1e308, True, None, '\ud800', 2**70])
 def test_a_note_is_refused_or_survives_the_file(tmp_path, value):
-    try: curve = LossCurve([1., 2.], [2., 1.], ran_on=dict(a=value))
+    noted = lambda: LossCurve([1., 2.], [2., 1.], ran_on=dict(a=value))
+    try: curve = noted()
     except (TypeError, ValueError) as e: return check_sentence(e, repr(value))
-    assert load_curve(save_curve(curve, tmp_path/'c.json')) == curve == LossCurve([1., 2.], [2., 1.], ran_on=dict(a=value))
+    assert load_curve(save_curve(curve, tmp_path/'c.json')) == curve == noted()
 
 
 def test_every_nan_is_the_same(tmp_path):
@@ -662,22 +719,33 @@ def test_any_curve_is_shown(curve):
 
 @pytest.mark.parametrize('ends', [(1e-300, 1e300), (5e-320, 1e-300), (1., 1 + 1e-12), (1e300, 1.7e308)])
 def test_extreme_rates(ends):
-    for n in (2, 40): check_answers(LossCurve(sweep_lrs(*ends, num_iter=n), np.linspace(2, 1, n)), skip_start=0, skip_end=0)
+    for n in (2, 40):
+        curve = LossCurve(sweep_lrs(*ends, num_iter=n), np.linspace(2, 1, n))
+        check_answers(curve, skip_start=0, skip_end=0)
 
 
 # Imports
 
-@pytest.mark.parametrize('modules', ["core.curve", "core.suggest, lrfinder_nb.core.diagnose, lrfinder_nb.core.schedule"])
+HEAVY = 'torch', 'torchvision', 'matplotlib', 'ipywidgets', 'IPython', 'fastprogress', 'yaml'
+PURE = 'core.suggest', 'core.diagnose', 'core.schedule'
+
+
+def loaded(names, *imports):
+    "Which of the modules `names` a fresh Python has loaded after some imports"
+    lines = ['import json, sys', *(f'import {name}' for name in imports),
+             f'print(json.dumps([name for name in {names} if name in sys.modules]))']
+    return finished(child('\n'.join(lines)))
+
+
+@pytest.mark.parametrize('modules', [('core.curve',), PURE], ids=['curve', 'reading'])
 def test_pure_modules_load_nothing_heavy(modules):
-    script = f"import json, sys, lrfinder_nb.{modules}; print(json.dumps([m for m in ('torch', 'torchvision', 'matplotlib', 'ipywidgets', 'IPython', 'fastprogress', 'yaml') if m in sys.modules]))"
-    assert finished(child(script)) == []
+    assert loaded(HEAVY, *(f'lrfinder_nb.{name}' for name in modules)) == []
 
 
 def test_the_package_loads_nothing():
-    script = "import json, sys, lrfinder_nb; print(json.dumps([m for m in ('torch', 'numpy', 'matplotlib', 'ipywidgets') if m in sys.modules]))"
-    assert finished(child(script)) == []
+    assert loaded(('torch', 'numpy', 'matplotlib', 'ipywidgets'), 'lrfinder_nb') == []
 
 
 def test_the_finder_loads_no_pictures():
-    script = "import json, sys, lrfinder_nb.engine.finder; print(json.dumps([m for m in ('matplotlib', 'ipywidgets', 'IPython', 'torchvision') if m in sys.modules]))"
-    assert finished(child(script)) == []
+    pictures = 'matplotlib', 'ipywidgets', 'IPython', 'torchvision'
+    assert loaded(pictures, 'lrfinder_nb.engine.finder') == []

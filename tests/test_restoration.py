@@ -66,27 +66,45 @@ def leaves(x, name=''):
 
 def generator_state(g):
     "The state of a random generator of torch or NumPy"
-    return g.get_state() if isinstance(g, torch.Generator) else g.bit_generator.state if isinstance(g, np.random.Generator) else None
+    if isinstance(g, torch.Generator): return g.get_state()
+    return g.bit_generator.state if isinstance(g, np.random.Generator) else None
 
 
 def record(t, when):
     "Everything that later training depends on, by name"
-    m, loss = t.model, t.loss_fn if isinstance(t.loss_fn, nn.Module) else nn.Module()
-    named, internal = dict(m.named_parameters(remove_duplicate=False)), vars(nn.Module())
+    loss = t.loss_fn if isinstance(t.loss_fn, nn.Module) else nn.Module()
+    scheduler = t.scheduler.state_dict() if t.scheduler else None
+    loader = generator_state(getattr(t.loader, 'generator', None))
     return dict(leaves({when: dict(
-        parameter=named, grad={n: p.grad for n, p in named.items()}, requires_grad={n: p.requires_grad for n, p in named.items()},
-        buffer=dict(m.named_buffers(remove_duplicate=False)), training={n: s.training for n, s in m.named_modules()},
-        attribute={n: {k: v for k, v in vars(s).items() if k not in internal} for n, s in m.named_modules()},
-        optimizer=t.opt.state_dict(), optimizer_attribute={k: v for k, v in vars(t.opt).items() if k not in ('state', 'param_groups')},
-        held=[g['params'] for g in t.opt.param_groups], held_grad=[[p.grad for p in g['params']] for g in t.opt.param_groups],
-        scheduler=t.scheduler.state_dict() if t.scheduler else None, loss={**loss.state_dict(), 'training': loss.training},
+        **of_model(t.model), **of_optimizer(t.opt), scheduler=scheduler,
+        loss={**loss.state_dict(), 'training': loss.training},
         python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(),
-        loader=generator_state(getattr(t.loader, 'generator', None)), generators=[generator_state(g) for g in t.generators])}))
+        loader=loader, generators=[generator_state(g) for g in t.generators])}))
+
+
+def of_model(model):
+    "Parameters, their gradients and flags, buffers, modes and attributes of a model"
+    named, parts = dict(model.named_parameters(remove_duplicate=False)), dict(model.named_modules())
+    internal = vars(nn.Module())
+    return dict(
+        parameter=named, grad={n: p.grad for n, p in named.items()},
+        requires_grad={n: p.requires_grad for n, p in named.items()},
+        buffer=dict(model.named_buffers(remove_duplicate=False)),
+        training={n: part.training for n, part in parts.items()},
+        attribute={n: {k: v for k, v in vars(part).items() if k not in internal} for n, part in parts.items()})
+
+
+def of_optimizer(opt):
+    "State, attributes and parameters of an optimizer"
+    held = [group['params'] for group in opt.param_groups]
+    attributes = {k: v for k, v in vars(opt).items() if k not in ('state', 'param_groups')}
+    return dict(optimizer=opt.state_dict(), optimizer_attribute=attributes, held=held,
+                held_grad=[[p.grad for p in params] for params in held])
 
 
 def run(make, interlude=lambda t: None, before=3, after=20):
     "The record of a seeded training with `interlude` in its middle"
-    random.seed(0); np.random.seed(0); torch.manual_seed(0)
+    for seed in (random.seed, np.random.seed, torch.manual_seed): seed(0)
     t = make()
     t.batches = chain.from_iterable(repeat(t.loader))
     losses = train(t, before)
@@ -132,7 +150,9 @@ def loader(shape, n=22, **kw):
 def mlp(): return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(.3), nn.Linear(16, 3))
 
 
-def cnn(): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+def cnn():
+    body = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    return nn.Sequential(*body, nn.Linear(16, 3))
 
 
 class Recurrent(nn.Module):
@@ -144,7 +164,9 @@ class Recurrent(nn.Module):
     def forward(self, x): return self.head(self.lstm(x)[0][:, -1])
 
 
-def spectral(): return nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 16)), nn.ReLU(), nn.Linear(16, 3))
+def spectral():
+    normed = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 16))
+    return nn.Sequential(normed, nn.ReLU(), nn.Linear(16, 3))
 
 
 SHAPES = {cnn: (1, 8, 8), Recurrent: (6, 4), resnet18: (3, 32, 32), mobilenet_v3_small: (3, 32, 32)}
@@ -186,8 +208,10 @@ def test_a_sweep_that_restores_nothing_is_noticed():
 
 @pytest.mark.parametrize('change, name', [
     (lambda t: torch.rand(1), 'torch'), (lambda t: random.random(), 'python'), (lambda t: np.random.rand(), 'numpy'),
-    (lambda t: t.loader.generator.seed(), 'loader'), (lambda t: t.model[2].eval(), 'training'), (lambda t: t.model[3].requires_grad_(False), 'requires_grad'),
-    (lambda t: setattr(t.model[3].bias, 'grad', None), 'grad'), (lambda t: t.opt.param_groups[0].update(lr=.3), 'optimizer'),
+    (lambda t: t.loader.generator.seed(), 'loader'), (lambda t: t.model[2].eval(), 'training'),
+    (lambda t: t.model[3].requires_grad_(False), 'requires_grad'),
+    (lambda t: setattr(t.model[3].bias, 'grad', None), 'grad'),
+    (lambda t: t.opt.param_groups[0].update(lr=.3), 'optimizer'),
     (lambda t: setattr(t.model, 'note', 1), 'attribute')])
 def test_every_small_change_is_noticed(change, name):
     make = training()
@@ -196,7 +220,11 @@ def test_every_small_change_is_noticed(change, name):
 
 # Every model, every optimizer, every ending
 
-@pytest.mark.parametrize('model, opt', [(mlp, 'adam'), (cnn, 'nesterov'), (Recurrent, 'adam'), (spectral, 'sgd'), (resnet18, 'nesterov'), (mobilenet_v3_small, 'rmsprop')])
+MODELS = {mlp: 'adam', cnn: 'nesterov', Recurrent: 'adam', spectral: 'sgd',
+          resnet18: 'nesterov', mobilenet_v3_small: 'rmsprop'}
+
+
+@pytest.mark.parametrize('model, opt', MODELS.items())
 def test_models(model, opt): check(training(model, opt))
 
 
@@ -272,7 +300,8 @@ def some_batches(n):
     return list(islice(loader((8,), n=4*n), n))
 
 
-BOOM, OOM, EXIT, CTRL_C = RuntimeError('boom'), torch.OutOfMemoryError('out of memory'), SystemExit('exit'), KeyboardInterrupt('ctrl-c')
+BOOM, OOM = RuntimeError('boom'), torch.OutOfMemoryError('out of memory')
+EXIT, CTRL_C = SystemExit('exit'), KeyboardInterrupt('ctrl-c')
 ENDINGS = dict(
     completed=find,
     diverged=lambda t: find(t, ended='diverged', end_lr=1e6, num_iter=60, diverge_threshold=4.),
@@ -365,7 +394,9 @@ def test_sparse_gradients():
 
 @pytest.mark.parametrize('cls', [torch.optim.SGD, torch.optim.Adam])
 def test_tensor_learning_rate(cls):
-    def prepare(t): t.opt = cls([dict(params=t.model[0].parameters(), lr=torch.tensor(.01)), dict(params=t.model[3].parameters(), lr=torch.tensor(.02))])
+    def prepare(t):
+        parts = {t.model[0]: torch.tensor(.01), t.model[3]: torch.tensor(.02)}
+        t.opt = cls([dict(params=part.parameters(), lr=lr) for part, lr in parts.items()])
     rates = []
 
     def interlude(t):
@@ -378,7 +409,10 @@ def test_tensor_learning_rate(cls):
 
 
 def test_discriminative_groups():
-    def prepare(t): t.opt = torch.optim.AdamW([dict(params=t.model[0].parameters(), lr=1e-3, weight_decay=.1), dict(params=t.model[3].parameters(), betas=(.8, .9))], lr=1e-2)
+    def prepare(t):
+        body = dict(params=t.model[0].parameters(), lr=1e-3, weight_decay=.1)
+        head = dict(params=t.model[3].parameters(), betas=(.8, .9))
+        t.opt = torch.optim.AdamW([body, head], lr=1e-2)
     check(training(prepare=prepare))
 
 
@@ -396,7 +430,9 @@ def test_tied_weights():
 
 def test_same_objects_come_back():
     def interlude(t):
-        identity = lambda: [id(x) for p in t.model.parameters() for x in (p, p.grad, *t.opt.state[p].values())] + [id(b) for b in t.model.buffers()]
+        def identity():
+            held = [x for p in t.model.parameters() for x in (p, p.grad, *t.opt.state[p].values())]
+            return [id(x) for x in (*held, *t.model.buffers())]
         old = identity()
         find(t)
         assert identity() == old
@@ -433,22 +469,37 @@ class Remembering(nn.Module):
         self.body, self.head, self.kept = nn.Linear(8, 8), nn.Linear(8, 3), kept
 
     def forward(self, x):
-        k, h = self.kept, self.body(x).tanh()
-        now = h.detach().mean(0)
-        if k is None: self.kept = past = now
-        elif isinstance(k, int): self.kept, past = k + 1, torch.tensor(float(k))
-        elif isinstance(k, torch.Tensor): past = k.mul_(.9).add_(now)
-        elif isinstance(k, np.ndarray): k += 1; past = torch.from_numpy(k)
-        elif isinstance(k, State): self.kept = State(past := .9*k.h + now, k.n + 1)
-        elif isinstance(k, tuple): self.kept = past, _ = .9*k[0] + now, k[1]
-        elif isinstance(k, set): k.add(len(k)); past = torch.tensor(float(len(k)))
-        elif isinstance(k, (list, deque)): k.append(now); past = torch.stack(list(k)).mean(0)
-        elif isinstance(k, dict): k['h'] = past = .9*k['h'] + now
-        return self.head(h + .1*past)
+        h = self.body(x).tanh()
+        return self.head(h + .1*self.remember(self.kept, h.detach().mean(0)))
+
+    def remember(self, kept, now):
+        "Take `now` into what is kept, in the way of its kind, and return all of that as a tensor"
+        if kept is None: self.kept = now
+        elif isinstance(kept, int): self.kept = kept + 1
+        elif isinstance(kept, torch.Tensor): kept.mul_(.9).add_(now)
+        elif isinstance(kept, np.ndarray): kept += 1
+        elif isinstance(kept, State): self.kept = State(.9*kept.h + now, kept.n + 1)
+        elif isinstance(kept, tuple): self.kept = .9*kept[0] + now, kept[1]
+        elif isinstance(kept, set): kept.add(len(kept))
+        elif isinstance(kept, (list, deque)): kept.append(now)
+        elif isinstance(kept, dict): kept['h'] = .9*kept['h'] + now
+        return self.past()
+
+    def past(self):
+        "What is kept, as a tensor"
+        kept = self.kept
+        if isinstance(kept, dict): return kept['h']
+        if isinstance(kept, tuple): return kept[0]
+        if isinstance(kept, (list, deque)): return torch.stack(list(kept)).mean(0)
+        if isinstance(kept, np.ndarray): return torch.from_numpy(kept)
+        if isinstance(kept, torch.Tensor): return kept
+        return torch.tensor(float(len(kept) if isinstance(kept, set) else kept))
 
 
-KEPT = dict(counter=lambda: 0, tensor=lambda: torch.zeros(8), none=lambda: None, tuple=lambda: (torch.zeros(8), 'h'), list=list, dict=lambda: {'h': torch.zeros(8)},
-            ordered_dict=lambda: OrderedDict(h=torch.zeros(8)), namedtuple=lambda: State(torch.zeros(8), 0), deque=lambda: deque(maxlen=3), set=set,
+KEPT = dict(counter=lambda: 0, tensor=lambda: torch.zeros(8), none=lambda: None,
+            tuple=lambda: (torch.zeros(8), 'h'), list=list, dict=lambda: {'h': torch.zeros(8)},
+            ordered_dict=lambda: OrderedDict(h=torch.zeros(8)), namedtuple=lambda: State(torch.zeros(8), 0),
+            deque=lambda: deque(maxlen=3), set=set,
             array=lambda: np.zeros(8, dtype=np.float32))
 
 
@@ -498,7 +549,8 @@ def test_learned_parameter_of_a_plain_loss():
 
 def test_user_step():
     def step(model, batch):
-        random.random(); np.random.rand()
+        random.random()
+        np.random.rand()
         return F.cross_entropy(model(batch[0] + torch.randn(8)), batch[1])
     check(training(), lambda t: find(t, step=step))
 
@@ -595,7 +647,8 @@ class Transformed(Dataset):
 
 TRANSFORMS = dict(
     plain=lambda: (f := Noise(), f.rng), composed=lambda: (Compose(nn.Identity(), f := Noise()), f.rng),
-    module=lambda: (f := NoiseModule(), f.rng), modules=lambda: (nn.Sequential(nn.Identity(), f := NoiseModule()), f.rng))
+    module=lambda: (f := NoiseModule(), f.rng),
+    modules=lambda: (nn.Sequential(nn.Identity(), f := NoiseModule()), f.rng))
 
 
 @pytest.mark.parametrize('transform', TRANSFORMS)

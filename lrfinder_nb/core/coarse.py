@@ -38,7 +38,7 @@ def median_of_three(losses,  # losses, shape (n,)
     middle = np.median(np.stack((y[:-2], y[1:-1], y[2:])), axis=0)
     return np.concatenate((y[:1], middle, y[-1:]))
 
-
+# %% ../../nbs/core/11_coarse.ipynb #99f63bc0
 def explosion(medians,  # medians of three, shape (n,)
               limit:float,  # level above which the loss counts as exploded
              ) -> int|None:
@@ -48,18 +48,14 @@ def explosion(medians,  # medians of three, shape (n,)
     return int(runs.argmax()) if runs.any() else None
 
 # %% ../../nbs/core/11_coarse.ipynb #5c9e4fd6
-EXPLODED = 6.  # noise levels above the start from which the loss counts as exploded
-FELL = 4., 3.  # drops, in noise levels, that count as a descent: with an explosion, and without one
-
-
 def _padded(curve):
-    "(log rates, losses) of a quick pass; a pass that diverged goes on with huge losses to its planned end"
+    "(log rates, losses) of a quick pass; one that diverged goes on with huge losses"
     x, y = np.log10(curve.lrs), np.where(np.abs(curve.losses) < HUGE, curve.losses, 1e30)
     if curve.ended not in ('diverged', 'non-finite'): return x, y
     step = x[1] - x[0] if len(x) > 1 else .2
     return np.concatenate((x, x[-1] + step*np.arange(1, 4))), np.concatenate((y, [1e30]*3))
 
-
+# %% ../../nbs/core/11_coarse.ipynb #2ceb1323
 @dataclass(frozen=True)
 class _Landmarks:
     "What a quick pass shows; rates"
@@ -67,6 +63,10 @@ class _Landmarks:
     exploded: float|None  # from where on the loss stays above its start
     last: float  # last rate
     fell: bool  # whether the descent is beyond the noise
+
+# %% ../../nbs/core/11_coarse.ipynb #ff7154f8
+EXPLODED = 6.  # noise levels above the start from which the loss counts as exploded
+FELL = 4., 3.  # drops, in noise levels, that count as a descent: with an explosion, and without one
 
 
 def _landmarks(curve):
@@ -81,7 +81,7 @@ def _landmarks(curve):
     fell = (level - medians[lowest])/noise >= FELL[blown is None]
     return _Landmarks(10**x[lowest], None if blown is None else 10**x[blown], 10**x[-1], bool(fell))
 
-
+# %% ../../nbs/core/11_coarse.ipynb #2c397478
 def focus(curve:LossCurve,  # a quick pass
          ) -> float:
     "Power of ten around which the second pass should look, a little below the best rates"
@@ -103,11 +103,11 @@ def other_range(curve:LossCurve,  # a quick pass over the usual range
     if landmarks.exploded is not None: return None
     return HIGHER if not landmarks.fell or _still_falls(curve) else None
 
-
+# %% ../../nbs/core/11_coarse.ipynb #56898dc9
 def _still_falls(curve):
     "Whether the last losses lie below those of a decade before by more than their noise"
-    late, before = (float(np.median(curve.losses[part])) for part in (slice(-3, None), slice(-9, -4)))
-    return late < before - 2*noise_level(curve.losses)
+    late, before = np.median(curve.losses[-3:]), np.median(curve.losses[-9:-4])
+    return bool(late < before - 2*noise_level(curve.losses))
 
 # %% ../../nbs/core/11_coarse.ipynb #5264ba70
 BELOW = 2.2  # decades by which the second pass begins below the focus
@@ -115,8 +115,9 @@ BELOW = 2.2  # decades by which the second pass begins below the focus
 
 def fine_lrs(curve:LossCurve,  # a quick pass
             ) -> np.ndarray:
-    "Rates of the second pass, from 2.2 decades below the focus, on a fixed grid of 37.5 for each decade; shape (n,)"
-    middle = focus(curve)
-    last = max(COARSE_RANGE[1], curve.lrs[-1]) if curve.ended == 'completed' else max(COARSE_RANGE[1], 10**(middle + 4))
-    first, last = (round(PACE*(x - math.log10(COARSE_RANGE[1]))) for x in (middle - BELOW, math.log10(last)))
-    return COARSE_RANGE[1]*10**(np.arange(min(first, last - round(PACE)), last + 1)/PACE)
+    "Rates of the second pass, from 2.2 decades below the focus, on a grid of 37.5 a decade; shape (n,)"
+    middle, top = focus(curve), COARSE_RANGE[1]
+    end = max(top, curve.lrs[-1] if curve.ended == 'completed' else 10**(middle + 4))
+    first = round(PACE*(middle - BELOW - math.log10(top)))
+    last = round(PACE*(math.log10(end) - math.log10(top)))
+    return top*10**(np.arange(min(first, last - round(PACE)), last + 1)/PACE)

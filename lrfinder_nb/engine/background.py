@@ -23,24 +23,26 @@ def hold():
     for task in list(RUNNING): task.hold()
 
 # %% ../../nbs/engine/03_background.ipynb #e0201dab
-NOTICE = ("a sweep of {} runs in the background: this cell waits where it calls the model or its optimizer; what it "
-          "reads or changes otherwise (parameters, loader, random numbers) is the sweep's, and undone when the sweep ends")
+NOTICE = ("a sweep of {} runs in the background: this cell waits where it calls the model or its optimizer; "
+          "what it reads or changes otherwise (parameters, loader, random numbers) is the sweep's, "
+          "and undone when the sweep ends")
 
-
+# %% ../../nbs/engine/03_background.ipynb #428ac5a6
 def _hooks(model, optimizer, wait):
     "Hooks that call `wait` before anyone uses the model, a part of it or the optimizer; handles to remove them"
-    modules = [model] if hasattr(model, '_orig_mod') else list(model.modules())      # or it would be compiled anew
-    handles = [module.register_forward_pre_hook(lambda *_: wait(), prepend=True) for module in modules]
-    handles += [module.register_state_dict_pre_hook(lambda *_: wait()) for module in modules]
+    ask = lambda *_: wait()
+    modules = [model] if hasattr(model, '_orig_mod') else list(model.modules())
+    handles = [module.register_forward_pre_hook(ask, prepend=True) for module in modules]
+    handles += [module.register_state_dict_pre_hook(ask) for module in modules]
     if optimizer is not None:
-        handles += [optimizer.register_step_pre_hook(lambda *_: wait())]
-        handles += [optimizer.register_state_dict_pre_hook(lambda *_: wait())]
+        handles += [optimizer.register_step_pre_hook(ask)]
+        handles += [optimizer.register_state_dict_pre_hook(ask)]
     return handles
 
 # %% ../../nbs/engine/03_background.ipynb #551dbe56
 def notify(words:str,  # what to say
           ):
-    "Print `words` at the start of each cell that an IPython runs from now on; returns a function that ends it"
+    "Print `words` at the start of each cell from now on; returns a function that ends it"
     ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
     if not ip: return lambda: None
     say = lambda *_: print(words)

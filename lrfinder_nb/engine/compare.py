@@ -25,7 +25,7 @@ UNKNOWN = math.nan, math.nan
 def _ratios(first, other):
     "Rate of `other` over that of `first`, for each seed where both have one"
     pairs = zip(first.runs, other.runs)
-    return [b.found.lr/a.found.lr for a, b in pairs if not (a.problem or b.problem)]
+    return [run.found.lr/base.found.lr for base, run in pairs if not (base.problem or run.problem)]
 
 # %% ../../nbs/engine/10_compare.ipynb #63050218
 def _ratio(ratios):
@@ -53,8 +53,9 @@ def _row(comparison, name):
     runs = comparison.variants[name]
     rate, interval = runs.problem, ''
     if not runs.problem: rate, interval = f'{runs.lr:.1e}', '{:.1e} to {:.1e}'.format(*runs.interval)
-    cells = (name, rate, interval, _times(comparison, name))
-    return '<tr>' + ''.join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in cells) + '</tr>'
+    cells = name, rate, interval, _times(comparison, name)
+    row = ''.join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in cells)
+    return f'<tr>{row}</tr>'
 
 # %% ../../nbs/engine/10_compare.ipynb #785d465e
 @dataclass(frozen=True, repr=False)
@@ -79,10 +80,13 @@ class Comparison:
         return plot_variants(self.variants, ax)
 
     def to_dict(self):
-        ratios = {name: self.ratio(name) for name in self.variants}
-        own = {name: dict(ratio=ratio, ratio_interval=list(ends)) for name, (ratio, ends) in ratios.items()}
-        return {name: dict(runs.to_dict(), **own[name]) for name, runs in self.variants.items()}
-    def __repr__(self): return f"Comparison({'; '.join(_compared(self, name) for name in self.variants)})"
+        said = {}
+        for name, runs in self.variants.items():
+            ratio, ends = self.ratio(name)
+            said[name] = dict(runs.to_dict(), ratio=ratio, ratio_interval=list(ends))
+        return said
+    def __repr__(self):
+        return f"Comparison({'; '.join(_compared(self, name) for name in self.variants)})"
     def _repr_html_(self):
         head = '<tr><th>variant</th><th>rate</th><th>90 %</th><th>over the first</th></tr>'
         rows = ''.join(_row(self, name) for name in self.variants)
@@ -91,9 +95,10 @@ class Comparison:
 # %% ../../nbs/engine/10_compare.ipynb #ed7ddd99
 def _check_variants(variants):
     "Refuse what is no set of variants"
-    if isinstance(variants, dict) and len(variants) > 1 and all(isinstance(v, dict) for v in variants.values()): return
-    raise TypeError("variants must be a dict of at least two names to changed arguments, "
-                    f"got {variants!r:.80}; for example dict(plain={{}}, mixup=dict(train_dl=mixup(train_dl)))")
+    if isinstance(variants, dict) and len(variants) > 1:
+        if all(isinstance(changed, dict) for changed in variants.values()): return
+    raise TypeError(f"variants must be a dict of at least two names to changed arguments, got {variants!r:.80}; "
+                    "for example dict(plain={}, mixup=dict(train_dl=mixup(train_dl)))")
 
 # %% ../../nbs/engine/10_compare.ipynb #0256b4aa
 def compare(make,  # make() -> (model, optimizer), fresh ones
@@ -115,14 +120,16 @@ def _slopes(sizes, rates):
     "The exponent for each seed; `rates` has the shape (sizes, seeds), NaN where there is none"
     x, y = np.log10(sizes), np.log10(rates)
     columns = [(column, ~np.isnan(column)) for column in y.T]
-    return [float(np.polyfit(x[there], column[there], 1)[0]) for column, there in columns if there.sum() > 1]
+    fitted = [np.polyfit(x[there], column[there], 1) for column, there in columns if there.sum() > 1]
+    return [float(slope) for slope, _ in fitted]
 
 # %% ../../nbs/engine/10_compare.ipynb #45825fd5
 def _exponent(slopes):
     "(p, its 90 % interval)"
     if not slopes: return math.nan, UNKNOWN
-    ends = tuple(math.log10(x) for x in mean_interval(10**np.array(slopes))) if len(slopes) > 1 else UNKNOWN
-    return float(np.mean(slopes)), ends
+    p = float(np.mean(slopes))
+    if len(slopes) < 2: return p, UNKNOWN
+    return p, tuple(math.log10(x) for x in mean_interval(10**np.array(slopes)))
 
 # %% ../../nbs/engine/10_compare.ipynb #4d30c139
 RULES = dict(keep=0, **{'square root': .5}, linear=1)  # what theories say of the exponent
@@ -146,7 +153,8 @@ class BatchSizes(Comparison):
     def exponent(self) -> tuple:
         "(p, (low, high)) of `lr ~ batch^p` with its 90 % interval"
         rate = lambda analysis: math.nan if analysis.problem else analysis.found.lr
-        return _exponent(_slopes(self.sizes, np.array([[rate(a) for a in r.runs] for r in self.variants.values()])))
+        rates = [[rate(analysis) for analysis in runs.runs] for runs in self.variants.values()]
+        return _exponent(_slopes(self.sizes, np.array(rates)))
     @property
     def verdict(self) -> str:
         "The exponent beside those of the rules, in one sentence"
@@ -159,7 +167,7 @@ class BatchSizes(Comparison):
     def _repr_html_(self): return f'<p>{escape(self.verdict)}</p>' + super()._repr_html_()
 
 # %% ../../nbs/engine/10_compare.ipynb #16e561d7
-KEPT = 'num_workers', 'collate_fn', 'pin_memory', 'drop_last', 'generator', 'worker_init_fn'  # what a loader keeps
+KEPT = 'num_workers', 'collate_fn', 'pin_memory', 'drop_last', 'generator', 'worker_init_fn'
 
 # %% ../../nbs/engine/10_compare.ipynb #28307344
 def rebatched(loader:DataLoader,  # a loader over a dataset
@@ -183,8 +191,9 @@ def compare_batch_sizes(make,  # make() -> (model, optimizer), fresh ones
                         **kw,  # further arguments, as in `repeat`
                        ) -> BatchSizes:
     "Sweep at each batch size with the same seeds, and fit the exponent"
-    sizes = tuple(check_count('a batch size', b) for b in batch_sizes)
+    sizes = tuple(check_count('a batch size', size) for size in batch_sizes)
     if len(set(sizes)) < 2:
-        raise ValueError(f"batch_sizes must hold at least two sizes, got {list(sizes)}; for example [32, 128, 512]")
-    variants = {f'batch {b}': dict(train_dl=rebatched(train_dl, b)) for b in sizes}
+        raise ValueError(f"batch_sizes must hold at least two sizes, got {list(sizes)}; "
+                         "for example [32, 128, 512]")
+    variants = {f'batch {size}': dict(train_dl=rebatched(train_dl, size)) for size in sizes}
     return BatchSizes(compare(make, loss_fn, train_dl, variants, runs, seed, **kw).variants, sizes)

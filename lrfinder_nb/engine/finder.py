@@ -25,7 +25,7 @@ from ..core.trials import Trials, Verified
 from .background import TURN, Background, hold
 from .parallel import join, ranks
 from .passes import Task, rereadable
-from .progress import bar_of, cell_number, view_of
+from .progress import bar_of, cell_number, chosen, view_of
 from .record import coarse_to_fine, record, swept_lrs
 from .state import check_preserve
 from .sweep import check_loader, check_valid
@@ -41,7 +41,7 @@ def _check_sweep(task, diverge_threshold, background):
     if background and ranks() > 1:
         raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
 
-
+# %% ../../nbs/engine/08_finder.ipynb #3ab8daed
 def _check_lengths(train_dl, valid_dl, epochs, training):
     "Refuse a mixture of short and whole trainings"
     if (valid_dl is None) != (epochs is None):
@@ -49,37 +49,41 @@ def _check_lengths(train_dl, valid_dl, epochs, training):
         raise ValueError(f"whole trainings need valid_dl and epochs, got no {missing}; "
                          "pass both, or neither for short trainings")
     if epochs is None and training:
-        raise TypeError(f"short trainings take no {', '.join(training)}; pass valid_dl and epochs for whole ones")
+        raise TypeError(f"short trainings take no {', '.join(training)}; "
+                        "pass valid_dl and epochs for whole ones")
     if epochs is not None and isinstance(train_dl, Iterator):
-        raise TypeError(f"train_dl is read once per training, got {type(train_dl).__name__}, which can be read once; "
-                        "pass a DataLoader or a list")
+        raise TypeError(f"train_dl is read once per training, got {type(train_dl).__name__}, "
+                        "which can be read once; pass a DataLoader or a list")
 
-
-def _place_to_start(a):
+# %% ../../nbs/engine/08_finder.ipynb #b4cfbaea
+def _place_to_start(analysis):
     "(the sweep's answer or None, the rate at which trials begin) of an analysis"
-    if not a.problem: return a.suggestion.lr, a.suggestion.lr
-    if a.curve.coarse is None: return None, a.suggestion.lr     # refuses in the words of the analysis
-    return None, 10**focus(a.curve.coarse)
+    coarse = analysis.curve.coarse
+    if analysis.problem and coarse: return None, 10**focus(coarse)
+    return (analysis.suggestion.lr,)*2      # without one, it refuses in the words of the analysis
 
 # %% ../../nbs/engine/08_finder.ipynb #6e222d90
 def _line(finder):
     "The finder in one line"
     if finder._task and finder._task.running: return 'a sweep runs in the background'
     if finder._curve is None: return 'no curve yet'
-    s, said = finder._answer(), finder.problem
-    if s: said = f'{s}, {finder.rung}'
-    return f'{said}, {sparkline(finder.curve.losses)}, {finder.curve.ended} after {len(finder.curve)} steps'
+    answer, curve = finder._answer(), finder.curve
+    said = f'{answer}, {finder.rung}' if answer else finder.problem
+    return f'{said}, {sparkline(curve.losses)}, {curve.ended} after {len(curve)} steps'
 
-
+# %% ../../nbs/engine/08_finder.ipynb #696eb0d1
 def _html(finder):
     "The finder as a block of HTML: the rate, the reason, what is wrong, and what it ran on"
-    if finder._curve is None or finder._task and finder._task.running: return f'<p>{escape(repr(finder))}</p>'
-    s, rate, lines = finder._answer(), 'no suggestion', [f'⚠ {symptom}' for symptom in finder.diagnosis]
-    if s:
-        rate = f'{s} <small>{finder.rung}</small>'
-        lines.insert(0, s.why)
+    running = finder._task and finder._task.running
+    if finder._curve is None or running: return f'<p>{escape(repr(finder))}</p>'
+    answer, rate = finder._answer(), 'no suggestion'
+    lines = [f'⚠ {symptom}' for symptom in finder.diagnosis]
+    if answer:
+        rate = f'{answer} <small>{finder.rung}</small>'
+        lines.insert(0, answer.why)
     ran_on = ', '.join(f'{k} {v}' for k, v in finder.curve.ran_on.items() if v is not None)
-    body = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in [*lines, repr(finder.curve), ran_on])
+    lines += [repr(finder.curve), ran_on]
+    body = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in lines)
     return f'<div><p style="font-size:1.4em;margin:0">{rate}</p>{body}</div>'
 
 # %% ../../nbs/engine/08_finder.ipynb #5eaa4200
@@ -87,13 +91,13 @@ class LRFinder:
     "Finds a learning rate by a range test that leaves model, optimizer and random state as they were"
     def __init__(self,
                  model:nn.Module,  # the model, on the device to train on
-                 optimizer:Optimizer,  # made from its parameters; the ratios of its groups' rates are kept
+                 optimizer:Optimizer,  # made from its parameters; ratios of its groups' rates are kept
                  loss_fn=None,  # loss_fn(output, target) -> loss; None where the model returns its loss
                  *, device=None,  # device that the model is expected on; None for wherever it is
                  amp=None,  # autocast: None, True, 'bf16' or 'fp16'
                  step=None,  # step(model, batch) -> loss, for batches that nothing else fits
                  preserve=(),  # further objects that a step touches: anything with a state
-                 preserve_on:str='auto',  # where the copy of the state stays: 'device', 'cpu', 'disk'; 'auto' by room
+                 preserve_on:str='auto',  # where the copy stays: 'device', 'cpu', 'disk'; 'auto' by room
                  clip:float|None=None,  # largest norm that a gradient may have; None for any
                 ):
         kept = dict(preserve=check_preserve(preserve), on=preserve_on)
@@ -101,21 +105,22 @@ class LRFinder:
         self._job.train_step()      # refuses what cannot be trained
         self._seen_in, self.clip = None, clip
         self._forget()
-        self.model, self.optimizer, self.loss_fn, self.amp, self.step = model, optimizer, loss_fn, amp, step
+        self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
+        self.amp, self.step = amp, step
 
     def range_test(self,
                    train_dl,  # iterable of training batches; started again when it runs out
-                   valid_dl=None,  # measure the loss on these batches after each step, instead of the training loss
-                   *, start_lr:float|None=None,  # first rate, positive; 1e-7 where one of the next two is given
-                   end_lr:float|None=None,  # last rate, above `start_lr`; 10 where one of the others is given
+                   valid_dl=None,  # measure the loss on these batches instead, after each step
+                   *, start_lr:float|None=None,  # first rate, positive; 1e-7 where one of the next is given
+                   end_lr:float|None=None,  # last rate, above `start_lr`; 10 where one of these is given
                    num_iter:int|None=None,  # steps, at least 2; 100 where one of the others is given
                    step_mode:str='exp',  # 'exp' or 'linear' spacing of the rates
-                   diverge_threshold:float=4.,  # stop at this many times the smallest loss so far; `math.inf` for never
+                   diverge_threshold:float=4.,  # stop at this many times the smallest loss; inf for never
                    accumulation_steps:int=1,  # batches per step
-                   seed:int|None=None,  # seed of this sweep, to have it again; None for the random state as it is
-                   progress=True,  # show the sweep; or a view with `point(lr, loss)` and `finish(curve, error)`
-                   background:bool=False,  # return at once and sweep in a thread, with a Stop button in a notebook
-                   check:bool=False,  # warn of what the sweep has changed and could not put back, by name
+                   seed:int|None=None,  # seed of this sweep; None for the random state as it is
+                   progress=True,  # show it; or a view with `point(lr, loss)` and `finish(curve, error)`
+                   background:bool=False,  # return at once and sweep in a thread
+                   check:bool=False,  # warn, by name, of what has changed and could not be put back
                   ) -> 'LRFinder':
         "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
@@ -124,31 +129,32 @@ class LRFinder:
         task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
         hold()
-        task, limit, stopping = replace(task, train_dl=rereadable(train_dl)), float(diverge_threshold), Event()
-        view = self._view(progress, coarse_lrs() if lrs is None else lrs, limit, step_mode, stopping)
-        sweep = partial(coarse_to_fine, task) if lrs is None else partial(record, task, lrs, step_mode=step_mode)
+        task, stopping = replace(task, train_dl=rereadable(train_dl)), Event()
+        limit, first = float(diverge_threshold), coarse_lrs() if lrs is None else lrs
+        view = self._view(progress, first, limit, step_mode, stopping)
         self._forget()
         self._seen_in = getattr(view, 'cell', None)
-        sweep = partial(sweep, keep=self._keep, view=view, stopping=stopping, diverge_threshold=limit)
-        return self._start(sweep, view, stopping, background)
+        sweep = coarse_to_fine if lrs is None else partial(record, lrs=lrs, step_mode=step_mode)
+        kept = dict(keep=self._keep, view=view, stopping=stopping, diverge_threshold=limit)
+        return self._start(partial(sweep, task, **kept), view, stopping, background)
 
     def verify(self,
                train_dl,  # the batches of the sweep
                valid_dl=None,  # with `epochs`: validation batches that judge whole trainings
                *, epochs:int|None=None,  # with `valid_dl`: the length of your training
-               horizon:float=1.,  # share of it that is trained, in (0, 1]; 0.25 costs less than one training in all
-               judge:str='valid_loss',  # what decides: 'valid_loss', or a metric of `metrics=`, of which more is better
-               weights:str='last',  # the weights that you keep: those of the 'last' epoch or of the 'best' one
-               most:int|None=None,  # whole trainings at most; None for 5, or for 6 with a shorter horizon
+               horizon:float=1.,  # share of it that is trained, in (0, 1]; 0.25 costs less than one in all
+               judge:str='valid_loss',  # what decides: 'valid_loss', or a metric of `metrics=`, more is better
+               weights:str='last',  # the weights that you keep: of the 'last' epoch or of the 'best' one
+               most:int|None=None,  # whole trainings at most; None for 5, or 6 with a shorter horizon
                keep:bool=False,  # leave the model with the weights of the best training
-               orders:int=1,  # batch orders of short trainings; a second one narrows the spread for 150 more steps
+               orders:int=1,  # batch orders of short trainings; a second one costs 150 steps and steadies it
                accumulation_steps:int=1,  # batches per step of short trainings
-               seed:int|None=None,  # seed of the trainings, to have them again; None for the random state as it is
-               progress=True,  # show a bar: True, False, or a view with `point(lr, loss)` and `finish(curve, error)`
+               seed:int|None=None,  # seed of the trainings; None for the random state as it is
+               progress=True,  # show a bar; or a view with `point(lr, loss)` and `finish(curve, error)`
                background:bool=False,  # return at once and train in a thread
                **training,  # further arguments of `fit_one_cycle` for whole trainings
               ) -> 'LRFinder':
-        "Train at rates around the answer, put everything back, and let `suggestion` be the verified rate"
+        "Train at rates around the answer and put everything back; `suggestion` is verified then"
         join()
         task = replace(self._job, train_dl=train_dl, accumulation_steps=accumulation_steps, seed=seed)
         _check_sweep(task, 4., background)
@@ -158,21 +164,16 @@ class LRFinder:
         stopping = Event()
         if epochs is None:
             about, at_most = trials_cost(orders)
-            view = self._bar(progress, about, f'about {about} steps, at most {at_most}')
+            view = chosen(progress, partial(bar_of, about, f'about {about} steps, at most {at_most}'))
             task = replace(task, train_dl=rereadable(train_dl))
             run = partial(short_trials, task, start, swept, self._keep_trials, orders, view, stopping)
         else:
             plan = Schedule(valid_dl, epochs, horizon, judge, weights, most, training)
-            view = self._bar(progress, plan.trainings, f'{plan.trainings} trainings at most')
+            view = chosen(progress, partial(bar_of, plan.trainings, f'{plan.trainings} trainings at most'))
             start = start if self.problem else self.suggestion.lr
             run = partial(full_trainings, task, start, plan, self._keep_trials, view, stopping, keep)
         hold()
         return self._start(run, view, stopping, background)
-
-    def _bar(self, progress, total, words):
-        "What shows trainings, or None"
-        if hasattr(progress, 'point'): return progress
-        return bar_of(total, words) if progress else None
 
     def _start(self, run, view, stopping, background):
         "Run in the foreground or in a thread"
@@ -184,9 +185,8 @@ class LRFinder:
 
     def _view(self, progress, lrs, diverge_threshold, step_mode, stopping):
         "What shows the sweep, or None"
-        if not progress: return None
-        if hasattr(progress, 'point'): return progress
-        return view_of(lrs, diverge_threshold, step_mode, self._used, stopping.set)
+        make = partial(view_of, lrs, diverge_threshold, step_mode, self._used, stopping.set)
+        return chosen(progress, make)
 
     def _forget(self):
         "An older curve must not answer for the sweep that begins"
@@ -242,7 +242,7 @@ class LRFinder:
 
     @property
     def suggestion(self) -> Suggestion:
-        "The rate with its reason and interval: the verified one after `verify`; `NoSuggestion` where there is none"
+        "The rate with its reason and interval; `NoSuggestion` where there is none"
         if self._by_hand: return self._by_hand
         if self.trials and self._verified: return self.trials.suggestion
         return self.analyse().suggestion
@@ -258,7 +258,7 @@ class LRFinder:
 
     @property
     def rung(self) -> str:
-        "What the answer stands on: 'sweep', 'by hand', 'verified', 'trained in full', or for what share of the length"
+        "What the answer stands on: 'sweep', 'by hand', 'verified', or how far it was trained"
         if self._by_hand: return 'by hand'
         return self.trials.rung if self.trials and self._verified else 'sweep'
 
@@ -268,22 +268,22 @@ class LRFinder:
         return diagnose(self.analyse())
 
     def plot(self, ax=None, **settings):
-        "Draw the curve and what was read from it on an `Axes`, which is returned; settings as in `analyse`"
+        "Draw the curve and its reading on an `Axes`, which is returned; settings as in `analyse`"
         from lrfinder_nb.show.plot import plot_curve     # reaches up
         return plot_curve(self.curve, ax=ax, **{**self._settings, **settings})
 
     def plot_trials(self, ax=None):
-        "Draw each training of `verify` against its rate, the sweep behind, on an `Axes`, which is returned"
+        "Draw the trainings of `verify` and the sweep behind them on an `Axes`, which is returned"
         from lrfinder_nb.show.plot_trials import plot_trials     # reaches up
         if self.trials is None: raise ValueError('there are no trials yet; call verify(train_dl) first')
         return plot_trials(self.trials, self.curve, ax)
 
     def explore(self, on_use=None, **settings):
-        "Sliders over the curve; \"Use this rate\" makes `suggestion` follow, and calls `on_use` with the explorer"
+        "Sliders over the curve; after \"Use this rate\" `suggestion` follows, and `on_use(explorer)` is called"
         from lrfinder_nb.show.explorer import LRExplorer     # reaches up
         used = lambda explorer: (self._used(explorer), on_use and on_use(explorer))
-        answer = self._answer()
-        return LRExplorer(self.curve, used, in_use=answer and answer.lr, **{**self._settings, **settings})
+        answer, settings = self._answer(), {**self._settings, **settings}
+        return LRExplorer(self.curve, used, in_use=answer and answer.lr, **settings)
 
     def _used(self, explorer):
         "Read the curve as `explorer` does from now on"
@@ -293,11 +293,12 @@ class LRFinder:
         self._by_hand = hand and Verified(hand, 'by hand', 'you chose it in the explorer', (hand, hand))
 
     def fit_one_cycle(self, train_dl, valid_dl=None, *, max_lr=None, **kw):
-        "Train the model with the suggestion as `max_lr`, or another one; arguments and result as in `fit_one_cycle`"
+        "Train the model with the suggestion as `max_lr`, or another one; otherwise as `fit_one_cycle`"
         from lrfinder_nb.train.one_cycle import fit_one_cycle     # reaches up
         if max_lr is None: max_lr = self.suggestion
-        options = {'amp': self.amp, 'step': self.step, 'clip': self.clip, **kw}
-        return fit_one_cycle(self.model, self.optimizer, self.loss_fn, train_dl, valid_dl, max_lr=max_lr, **options)
+        options = dict(max_lr=max_lr, amp=self.amp, step=self.step, clip=self.clip)
+        trained = self.model, self.optimizer, self.loss_fn, train_dl, valid_dl
+        return fit_one_cycle(*trained, **{**options, **kw})
 
     def save(self, path):
         "Write the curve, and the quick pass before it, to `path` as JSON"

@@ -22,7 +22,7 @@ def _same(a, b):
     "Whether two sequences hold the same objects"
     return len(a) == len(b) and all(x is y for x, y in zip(a, b))
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #69238bf8
 def keep_dict(x:dict):
     "A function that puts back the entries of a dict and their order"
     kind = OrderedDict if isinstance(x, OrderedDict) else dict
@@ -47,7 +47,7 @@ def _sequence(kind):
         return back
     return keep
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #dff8b7b5
 def _keep_set(x):
     "A function that puts back a set"
     old = set(entries_of(x))
@@ -62,7 +62,7 @@ def _set_slots(x, old):
     for k, v in old.items():
         if getattr(x, k, None) is not v: object.__setattr__(x, k, v)
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #e4bf1407
 def keep_attributes(x,  # any object with attributes
                    ):
     "A function that puts back the attributes and the class of `x`; None where it has no attributes"
@@ -75,11 +75,12 @@ def keep_attributes(x,  # any object with attributes
         _set_slots(x, named)
     return back
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #095d7d0e
 def _set_attributes(x, held, old):
     "Bring the `__dict__` of `x`, which was `held`, to the entries `old`"
     if x.__dict__ is not held: object.__setattr__(x, '__dict__', held)
-    if _same([k for k in held if k != '_iterator'], list(old)) and all(held[k] is v for k, v in old.items()): return
+    now = {k: v for k, v in held.items() if k != '_iterator'}
+    if _same(list(now), list(old)) and _same(list(now.values()), list(old.values())): return
     for k in set(held) - set(old) - {'_iterator'}: del held[k]
     held.update(old)
 
@@ -93,7 +94,7 @@ def _keep_array(x):
         np.copyto(x, old)
     return back
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #ed87c42f
 def _keep_cell(x):
     "A function that puts back a variable in a closure"
     try: old = x.cell_contents
@@ -101,7 +102,7 @@ def _keep_cell(x):
     def back(): x.cell_contents = old
     return back
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #2ec10f48
 def _keep_generator(x):
     "A function that puts back a random generator"
     old = generator_state(x)
@@ -118,16 +119,17 @@ def free_bytes(device:torch.device  # a device
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + cached
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #d90baae3
 def place(on:str,  # 'auto', 'device', 'cpu' or 'disk'
           needed:dict,  # bytes to be copied, by device
           free=None,  # function of a device: its free bytes
          ) -> dict:
     "Where the copies of the tensors of each device stay: 'device', 'cpu' or 'disk'"
-    if on not in PLACES: raise ValueError(f"the state must be kept on {', '.join(PLACES)}, got {on!r:.60}; pass 'auto'")
+    if on not in PLACES:
+        raise ValueError(f"the state must be kept on {', '.join(PLACES)}, got {on!r:.60}; pass 'auto'")
     if on != 'auto': return dict.fromkeys(needed, on)
     free = free or free_bytes
-    return {d: 'device' if 2*n <= free(d) else 'cpu' for d, n in needed.items()}
+    return {device: 'device' if 2*n <= free(device) else 'cpu' for device, n in needed.items()}
 
 # %% ../../nbs/engine/00c_keep.ipynb #c6cd6b3f
 def _on_disk(x):
@@ -138,7 +140,7 @@ def _on_disk(x):
     if os.name == 'posix': os.unlink(path)      # the mapping keeps it
     return torch.empty(0, dtype=x.dtype).set_(storage, 0, x.shape)
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #12cf4eaa
 def copied(x:torch.Tensor,  # a tensor
            where:str='device',  # 'device', 'cpu' or 'disk'
           ) -> torch.Tensor:
@@ -152,17 +154,18 @@ def copied(x:torch.Tensor,  # a tensor
 # %% ../../nbs/engine/00c_keep.ipynb #b7bd6b88
 def _once(x):
     "`x` without the dimensions along which it repeats itself in memory"
-    for d, size in enumerate(x.shape if x.layout == torch.strided else ()):
-        if size > 1 and x.stride(d) == 0: x = x.narrow(d, 0, 1)
+    for dim, size in enumerate(x.shape if x.layout == torch.strided else ()):
+        if size > 1 and x.stride(dim) == 0: x = x.narrow(dim, 0, 1)
     return x
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #94feff16
 def _elsewhere(x, old):
     "Whether `x` no longer is the view `old` of its memory"
     if x.layout != torch.strided: return False
-    return x.data_ptr() != old.data_ptr() or x.shape != old.shape or x.stride() != old.stride() or x.dtype != old.dtype
+    place_of = lambda view: (view.data_ptr(), view.shape, view.stride(), view.dtype)
+    return place_of(x) != place_of(old)
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #381aa189
 def _write(x, saved):
     "Write the copy to the memory that `x` is a view of"
     if x.layout == torch.strided and x.device.type != 'meta':
@@ -201,7 +204,7 @@ def keep_tensor(x:torch.Tensor,  # any tensor
         if attributes: attributes()
     return back
 
-
+# %% ../../nbs/engine/00c_keep.ipynb #1eb4972e
 def _copy_once(x, where, copies):
     "The copy of `x`, made unless there is one of the same memory"
     if x.layout != torch.strided or not x.numel() or x.device.type == 'meta': return copied(x, where)

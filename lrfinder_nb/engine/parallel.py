@@ -30,7 +30,8 @@ def join():
 # %% ../../nbs/engine/02_parallel.ipynb #957ce22f
 def leave():
     "Leave the group; together, since gloo may wait for ever in a group that others have left"
-    if not hasattr(sys, 'last_type') and not Together.failed:       # after an exception, nobody else comes
+    alone = hasattr(sys, 'last_type') or Together.failed        # after an exception, nobody else comes
+    if not alone:
         with suppress(Exception): dist.monitored_barrier(timeout=timedelta(seconds=30))
     with suppress(Exception): dist.destroy_process_group()
 
@@ -39,17 +40,17 @@ def ranks() -> int:
     "How many processes take part"
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #c675ac42
 def rank() -> int:
     "The number of this process, from 0"
     return dist.get_rank() if ranks() > 1 else 0
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #dde8d5d2
 def first() -> bool:
     "Whether this is the process that speaks and writes"
     return rank() == 0
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #f4620168
 def group():
     "The group of what the processes do now, see `together`; None for that of all they do"
     return Together.now.group if Together.now else None
@@ -73,13 +74,13 @@ def any_rank(flag:bool,  # what this process found
     dist.all_reduce(x, dist.ReduceOp.MAX, group=group())
     return bool(x.item())
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #e9a82269
 def mean_of_ranks(x:torch.Tensor,  # values of this process
                  ) -> torch.Tensor:
     "The mean of `x` over the processes"
     return summed(x)/ranks() if ranks() > 1 else x
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #c6a04ed0
 def summed(x:torch.Tensor,  # values of this process, which are overwritten
           ) -> torch.Tensor:
     "The sum of `x` over the processes"
@@ -89,7 +90,8 @@ def summed(x:torch.Tensor,  # values of this process, which are overwritten
 # %% ../../nbs/engine/02_parallel.ipynb #6754e2e7
 class Together:
     "What several processes do in a group of their own"
-    now, failed, begun = None, False, 0     # the one that runs, whether one has failed, how many there were
+    now = None      # the one that runs
+    failed, begun = False, 0        # whether one has failed, and how many there were
 
     def __init__(self):
         Together.begun += 1
@@ -113,7 +115,8 @@ class Together:
         if self.group is not None:
             lost = isinstance(error, RuntimeError) and any(word in str(error) for word in _LOST)
             self.told = (self.said() or 'it ended without a word') if lost else None
-            self.note(STOPPED if isinstance(error, KeyboardInterrupt) else f'{type(error).__name__}: {error!s:.200}')
+            pressed = isinstance(error, KeyboardInterrupt)
+            self.note(STOPPED if pressed else f'{type(error).__name__}: {error!s:.200}')
             self.close()
         return self.told
 
@@ -145,25 +148,26 @@ def together():
         said = task.end(e)
         if said is None: raise
         if said == STOPPED: raise KeyboardInterrupt from e
-        raise RuntimeError(f"another process has failed, so this one cannot go on ({said}); look at its output") from e
+        raise RuntimeError(f"another process has failed, so this one cannot go on ({said}); "
+                           "look at its output") from e
     finally:
         Together.now = None
         task.close()
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #ff467c91
 def stopped(error  # what was raised within `together`
            ) -> bool:
     "Whether it is Ctrl-C, here or in another process; from now on no process waits for this one"
     said = Together.now.end(error) if Together.now else None
     return isinstance(error, KeyboardInterrupt) or said == STOPPED
 
-
-_LOST = ('gloo', 'TCPStore', 'SocketImpl', 'onnection closed', 'onnection reset')  # what torch says of a lost process
+# %% ../../nbs/engine/02_parallel.ipynb #067fe04e
+_LOST = ('gloo', 'TCPStore', 'SocketImpl', 'onnection closed', 'onnection reset')
 
 # %% ../../nbs/engine/02_parallel.ipynb #acf9adf6
 def wrapped(model:nn.Module  # a model, the same in every process
            ) -> nn.Module:
-    "The model with gradients averaged over the processes; itself with one process, or where it is wrapped already"
+    "The model with gradients averaged over the processes; itself where it is alone or wrapped already"
     sharded, kw = hasattr(model, '_fsdp_wrapped_module') or hasattr(model, 'unshard'), {}
     if ranks() == 1 or sharded: return model
     if isinstance(model, DistributedDataParallel):
@@ -180,21 +184,24 @@ def wrapped(model:nn.Module  # a model, the same in every process
 def _can_be_shared(loader):
     "Whether `loader` is a plain `DataLoader` of batches over a dataset with a length"
     if not isinstance(loader, DataLoader) or loader.batch_size is None: return False
-    return not isinstance(loader.dataset, IterableDataset) and not isinstance(loader.sampler, DistributedSampler)
+    split = isinstance(loader.dataset, IterableDataset) or isinstance(loader.sampler, DistributedSampler)
+    return not split
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #457d5774
 def _share(loader):
     "A sampler of this process's share, shuffled by one seed in all of them"
     seed = gathered((loader.generator or torch.default_generator).initial_seed())[0]
-    return DistributedSampler(loader.dataset, shuffle=isinstance(loader.sampler, RandomSampler), seed=seed % 2**62)
+    shuffle = isinstance(loader.sampler, RandomSampler)
+    return DistributedSampler(loader.dataset, shuffle=shuffle, seed=seed % 2**62)
 
 # %% ../../nbs/engine/02_parallel.ipynb #ac07d59b
 def shared(loader,  # a loader of batches; the batch size is that of one process
-           padded:bool=True,  # give every process as many samples, some of them twice; for validation, False
+           padded:bool=True,  # give every process as many samples, some twice; for validation, False
           ):
     "The loader of this process's share; itself with one process, or where it is none that can be shared"
     if ranks() == 1: return loader
-    if hasattr(loader, 'over'): return loader.over(shared(loader.loader, padded))   # around another, as `mixup` makes
+    if hasattr(loader, 'over'):     # around another, as `mixup` makes
+        return loader.over(shared(loader.loader, padded))
     if not _can_be_shared(loader): return loader
     same = ('num_workers', 'collate_fn', 'pin_memory', 'worker_init_fn')
     kw = {name: getattr(loader, name) for name in same}
@@ -211,7 +218,7 @@ def sampler_of(loader  # a loader, or one around another
     while hasattr(loader, 'loader'): loader = loader.loader
     return getattr(loader, 'sampler', None)
 
-
+# %% ../../nbs/engine/02_parallel.ipynb #afd07acf
 def set_epoch(loader,  # a loader, or one around another
               epoch:int,  # from 0
              ):

@@ -44,10 +44,12 @@ class Task:
         how = self.loss_fn, self.step, self.device, self.amp, self.clip
         return TrainStep(self.model, self.optimizer, *how)
     @property
-    def loaders(self): return (self.train_dl,) if self.valid_dl is None else (self.train_dl, self.valid_dl)
+    def loaders(self):
+        "The loaders that a pass reads"
+        return (self.train_dl,) if self.valid_dl is None else (self.train_dl, self.valid_dl)
     @property
     def touched(self):
-        "Everything that a pass changes and that is put back; of batches that are read once, what they came from"
+        "Everything that a pass changes and that is put back; of a `ReadOnce`, what it reads from"
         functions = [f for f in (self.loss_fn, self.step) if f is not None]
         loaders = [dl.batches if isinstance(dl, ReadOnce) else dl for dl in self.loaders]
         return self.model, self.optimizer, *functions, *self.preserve, *loaders
@@ -75,9 +77,10 @@ class ReadOnce:
             yield batch
         if not self.kept:
             name = type(self.batches).__name__
-            raise ValueError(f'the loader is empty: {name} yields no batch; check the code that makes the batches')
+            raise ValueError(f'the loader is empty: {name} yields no batch; '
+                             'check the code that makes the batches')
 
-
+# %% ../../nbs/engine/06_passes.ipynb #3f049fdd
 def rereadable(loader  # an iterable of batches
               ):
     "`loader` itself where it can be started again; a `ReadOnce` around an iterator"
@@ -105,7 +108,7 @@ def run_pass(task:Task,  # what is trained
              rows:list,  # (rate, loss) of each step is appended
              view=None,  # told of each point
              stopping=None,  # an `Event` that ends the pass
-             diverge_threshold:float=math.inf,  # stop where the loss exceeds this many times the smallest so far
+             diverge_threshold:float=math.inf,  # stop at this many times the smallest loss so far
              skip:int=0,  # batches to leave out at the start
             ) -> str:
     "Train one step at each of `lrs`, put everything back, and say how the pass ended"
@@ -116,5 +119,6 @@ def run_pass(task:Task,  # what is trained
         step.model = wrapped(step.model)        # where several processes take part
         batches = shared(task.train_dl)
         if isinstance(batches, ReadOnce): batches = iter(batches)
-        limits = dict(diverge_threshold=diverge_threshold, accumulation_steps=task.accumulation_steps, skip=skip)
+        steps = task.accumulation_steps
+        limits = dict(diverge_threshold=diverge_threshold, accumulation_steps=steps, skip=skip)
         return collect(sweep(step, batches, lrs, task.valid_dl, **limits), rows, view, stopping)

@@ -20,37 +20,38 @@ def generators(obj  # a loader, a module, a list of them
     return [x for x in reach(obj) if isinstance(x, RANDOM)]
 
 # %% ../../nbs/engine/00b_randomness.ipynb #965df27b
-def generator_state(g  # a random generator of torch, NumPy or Python
+def generator_state(generator  # a random generator of torch, NumPy or Python
                    ):
-    "The state of `g`, a copy"
-    if isinstance(g, np.random.Generator): return copy.deepcopy(g.bit_generator.state)
-    return g.getstate() if isinstance(g, random.Random) else g.get_state()
+    "The state of `generator`, a copy"
+    if isinstance(generator, np.random.Generator): return copy.deepcopy(generator.bit_generator.state)
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
 
-
-def set_generator_state(g,  # a random generator
+# %% ../../nbs/engine/00b_randomness.ipynb #dde30d64
+def set_generator_state(generator,  # a random generator
                         state,  # what `generator_state` gave
                        ):
-    "Bring `g` to `state`"
-    if isinstance(g, np.random.Generator): g.bit_generator.state = state
-    elif isinstance(g, random.Random): g.setstate(state)
-    else: g.set_state(state)
+    "Bring `generator` to `state`"
+    if isinstance(generator, np.random.Generator): generator.bit_generator.state = state
+    elif isinstance(generator, random.Random): generator.setstate(state)
+    else: generator.set_state(state)
 
 # %% ../../nbs/engine/00b_randomness.ipynb #5e7eea56
 def _everywhere():
     "Pairs of functions that give and take the state of a generator without an owner"
-    found = [(random.getstate, random.setstate), (lambda: np.random.get_state(legacy=False), np.random.set_state),
-             (torch.get_rng_state, torch.set_rng_state)]
+    found = [(random.getstate, random.setstate), (torch.get_rng_state, torch.set_rng_state),
+             (lambda: np.random.get_state(legacy=False), np.random.set_state)]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         found.append((torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
-    if torch.backends.mps.is_available(): found.append((torch.mps.get_rng_state, torch.mps.set_rng_state))
+    if torch.backends.mps.is_available():
+        found.append((torch.mps.get_rng_state, torch.mps.set_rng_state))
     return found
 
-
+# %% ../../nbs/engine/00b_randomness.ipynb #8b08fec5
 def randomness() -> list:
     "The random state of Python, NumPy and torch on every device in use"
     return [get() for get, _ in _everywhere()]
 
-
+# %% ../../nbs/engine/00b_randomness.ipynb #111e4fe3
 def snapshot_randomness():
     "A function that puts back the random state of Python, NumPy and torch on every device in use"
     kept = [(put, get()) for get, put in _everywhere()]
@@ -59,23 +60,27 @@ def snapshot_randomness():
     return back
 
 # %% ../../nbs/engine/00b_randomness.ipynb #b00a55c6
-def _seed(g, seed):
-    "Start the generator `g` from `seed`"
-    if isinstance(g, torch.Generator): g.manual_seed(seed)
-    elif isinstance(g, np.random.Generator): g.bit_generator.state = type(g.bit_generator)(seed).state
-    else: g.seed(seed)
+def _seed(generator, seed):
+    "Start the generator `generator` from `seed`"
+    if isinstance(generator, torch.Generator): generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        bits.state = type(bits)(seed).state
+    else: generator.seed(seed)
 
 # %% ../../nbs/engine/00b_randomness.ipynb #e4aef726
 def set_seed(seed:int,  # from 0 up to 2**32 - 1
              *loaders,  # loaders whose own generators are seeded, too
-             deterministic:bool=False,  # also have torch use algorithms that give the same bits each time, from now on
+             deterministic:bool=False,  # from now on torch uses algorithms that repeat themselves bit for bit
             ):
     "Seed Python, NumPy and torch on every device"
     if isinstance(seed, bool) or not hasattr(seed, '__index__') or not 0 <= int(seed) < 2**32:
-        raise ValueError(f"seed must be a whole number from 0 up to 2**32 - 1, got {seed!r:.60}; pass one such as 42")
+        raise ValueError(f"seed must be a whole number from 0 up to 2**32 - 1, got {seed!r:.60}; "
+                         "pass one such as 42")
     seed = int(seed)
     for start in (random.seed, np.random.seed, torch.manual_seed): start(seed)
-    for g in (g for loader in loaders for g in generators(loader)): _seed(g, seed)
+    for loader in loaders:
+        for generator in generators(loader): _seed(generator, seed)
     if deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')     # read when CUDA starts
         torch.backends.cudnn.benchmark = False

@@ -21,14 +21,15 @@ from .step import device_of
 # %% ../../nbs/engine/07_record.ipynb #d9e23d18
 def _name(x): return getattr(x, '__name__', type(x).__name__)
 
-
+# %% ../../nbs/engine/07_record.ipynb #82fbf8b8
 def _ran_on(task, **kw):
     "What a sweep ran on, as names and plain numbers"
-    size, loss = getattr(task.train_dl, 'batch_size', None), task.step or task.loss_fn
+    loss, size = task.step or task.loss_fn, getattr(task.train_dl, 'batch_size', None)
+    if not isinstance(size, int): size = None
     names = dict(model=_name(task.model), optimizer=_name(task.optimizer))
     names['loss'] = _name(loss) if loss else "the model's own"
     losses = 'train' if task.valid_dl is None else 'valid'
-    numbers = dict(losses=losses, device=str(device_of(task.model)), batch_size=size if isinstance(size, int) else None)
+    numbers = dict(losses=losses, device=str(device_of(task.model)), batch_size=size)
     seed = None if task.seed is None else int(task.seed)
     more = dict(amp=task.amp, seed=seed, accumulation_steps=int(task.accumulation_steps))
     return dict(**names, **numbers, torch=torch.__version__, **more, **kw)
@@ -58,7 +59,7 @@ def swept_lrs(start_lr:float|None,  # first rate, or None
               num_iter:int|None,  # steps, or None
               step_mode:str='exp',  # 'exp' or 'linear' spacing
              ):
-    "Rates of a single sweep, shape (n,); None where nothing was given, so that a quick pass is to find them"
+    "Rates of a single sweep, shape (n,); None where nothing was given, for a quick pass to find them"
     given = dict(start_lr=start_lr, end_lr=end_lr, num_iter=num_iter)
     given = {k: v for k, v in given.items() if v is not None}
     return sweep_lrs(**given, step_mode=step_mode) if given or step_mode != 'exp' else None
@@ -75,7 +76,7 @@ def _quick_pass(task, lrs, keep, view, stopping, diverge_threshold):
     if not found: return None, 'stopped'        # before its first step
     return found[0], 'stopped' if stopping and stopping.is_set() else ended
 
-
+# %% ../../nbs/engine/07_record.ipynb #0e33dd10
 def coarse_to_fine(task:Task,  # what is trained
                    keep:Callable,  # is passed each curve
                    view=None,  # told of each pass and each point
@@ -92,5 +93,7 @@ def coarse_to_fine(task:Task,  # what is trained
         steps += len(coarse)
     lrs = fine_lrs(coarse)
     announce(view, lrs, 'reading it:', coarse)
-    keep_fine = lambda curve: keep(replace(curve, ran_on={**curve.ran_on, 'num_iter': len(lrs) + steps}))
-    return record(task, lrs, keep_fine, view, stopping, diverge_threshold=diverge_threshold, coarse=coarse)
+    in_all = dict(num_iter=len(lrs) + steps)
+    keep_fine = lambda curve: keep(replace(curve, ran_on={**curve.ran_on, **in_all}))
+    limits = dict(diverge_threshold=diverge_threshold, coarse=coarse)
+    return record(task, lrs, keep_fine, view, stopping, **limits)

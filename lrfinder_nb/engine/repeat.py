@@ -35,13 +35,16 @@ SAME = ('the weights were the same in every run, so the spread tells of batches 
 def _swept_steps(curve): return len(curve) + (len(curve.coarse) if curve.coarse else 0)
 
 # %% ../../nbs/engine/09_repeat.ipynb #6295fd10
-def _notes(r):
+def _notes(runs):
     "What to know beside the rate, in sentences"
-    if r.same_weights: yield SAME
-    trained = sum(t.steps for t in r.trials if t)
-    if r.trials: yield f'the runs took {r.steps} steps: {r.steps - trained} of sweeps and {trained} of short trainings'
-    saved = r.planned - len(r)
-    if saved: yield f'{len(r)} of {r.planned} runs were made, which saved about {saved*r.steps//len(r)} steps'
+    if runs.same_weights: yield SAME
+    steps, trained = runs.steps, sum(t.steps for t in runs.trials if t)
+    if runs.trials:
+        yield f'the runs took {steps} steps: {steps - trained} of sweeps and {trained} of short trainings'
+    done, planned = len(runs), runs.planned
+    if done < planned:
+        saved = (planned - done)*steps//done
+        yield f'{done} of {planned} runs were made, which saved about {saved} steps'
 
 # %% ../../nbs/engine/09_repeat.ipynb #6de4cebe
 @dataclass(frozen=True, repr=False)
@@ -51,23 +54,23 @@ class Repeats(Consensus):
     planned: int = 0  # runs at most
     same_weights: bool = False  # whether every run began with the same weights
     task: RunPlan|None = field(default=None, compare=False)  # what was repeated
-    trials: tuple = ()  # the `Trials` of each run, None where it had none; empty where nothing was verified
+    trials: tuple = ()  # the `Trials` of each run or None; empty where nothing was verified
 
     @property
-    def curves(self) -> dict: return {n: a.curve for n, a in zip(self.names, self.runs)}
+    def curves(self) -> dict: return {name: run.curve for name, run in zip(self.names, self.runs)}
     @property
     def diagnosis(self) -> tuple: return diagnose_runs(self)
     @property
     def steps(self) -> int:
         "Training steps that all runs took"
-        return sum(_swept_steps(a.curve) for a in self.runs) + sum(t.steps for t in self.trials if t)
+        return sum(_swept_steps(run.curve) for run in self.runs) + sum(t.steps for t in self.trials if t)
     @property
     def notes(self) -> list: return list(_notes(self))
 
     def analyse(self, **settings):
-        "The same runs, read with other settings: `beta`, `skip_start`, `skip_end`, `diverge_threshold`, `rule`"
+        "The same runs, read with other settings, such as `beta`, `skip_start` or `rule`"
         trials = self.trials or (None,)*len(self)
-        runs = tuple(_answered(a.curve, t, **settings) for a, t in zip(self.runs, trials))
+        runs = tuple(_answered(run.curve, t, **settings) for run, t in zip(self.runs, trials))
         return replace(self, runs=runs)
 
     def explore(self, on_use=None, **settings):
@@ -76,28 +79,31 @@ class Repeats(Consensus):
         return LRExplorer(self.curves, on_use, **settings)
 
     def plot(self, ax=None):
-        "Draw all runs, their median with a band, each rate and the recommended one on an `Axes`, which is returned"
+        "Draw all runs, their median with a band, and the rates on an `Axes`, which is returned"
         from lrfinder_nb.show.plot import plot_runs
         return plot_runs(self, ax)
 
     def fit_one_cycle(self, train_dl, valid_dl=None, *, seed:int=0, max_lr=None, **kw) -> tuple:
-        "(model, history): train a fresh model, seeded, with the recommended rate; arguments as in `fit_one_cycle`"
+        "(model, history): train a fresh model, seeded, with the recommended rate, by `fit_one_cycle`"
         from lrfinder_nb.train.one_cycle import fit_one_cycle     # reaches up
         if max_lr is None: max_lr = self.lr
         set_seed(seed, train_dl)
         model, optimizer = fresh(self.task.make, [])
-        options = {**{k: v for k, v in self.task.finder.items() if k in ('amp', 'step')}, **kw}
-        return model, fit_one_cycle(model, optimizer, self.task.loss_fn, train_dl, valid_dl, max_lr=max_lr, **options)
+        options = {k: v for k, v in self.task.finder.items() if k in ('amp', 'step')}
+        trained = model, optimizer, self.task.loss_fn, train_dl, valid_dl
+        return model, fit_one_cycle(*trained, **{**options, 'max_lr': max_lr, **kw})
 
     def to_dict(self):
-        own = dict(seeds=list(self.seeds), planned=self.planned, same_weights=self.same_weights, steps=self.steps)
+        own = dict(seeds=list(self.seeds), planned=self.planned, same_weights=self.same_weights)
+        own['steps'] = self.steps
         trials = dict(trials=[t and t.to_dict() for t in self.trials]) if self.trials else {}
         return {**super().to_dict(), **own, **trials}
     def __repr__(self): return super().__repr__().replace('Consensus(', 'Repeats(', 1)
     def _repr_html_(self):
-        said = [f'⚠ {symptom}' for symptom in self.diagnosis if symptom.name != 'no rate']      # the head says that
-        lines = [*said, *self.notes]
-        return super()._repr_html_() + ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in lines)
+        wrong = [symptom for symptom in self.diagnosis if symptom.name != 'no rate']        # the head says that
+        lines = [*(f'⚠ {symptom}' for symptom in wrong), *self.notes]
+        said = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in lines)
+        return super()._repr_html_() + said
 
 # %% ../../nbs/engine/09_repeat.ipynb #66228566
 def _repeats(plan, runs, seeds, planned, names=None):
@@ -116,7 +122,7 @@ def _settled(result, within):
 
 # %% ../../nbs/engine/09_repeat.ipynb #9f38eca5
 def _collect(runs, enough):
-    "The runs until there are enough of them or somebody presses Ctrl-C; a first run that was stopped is kept"
+    "The runs until there are enough or somebody presses Ctrl-C; a first run that was stopped is kept"
     done = []
     try:
         for run in runs:
@@ -133,15 +139,16 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
            runs:int|str=5,  # sweeps, from 1; 'auto' for as many as it takes
            seed:int=0,  # the first run has this seed, the next one more, and so on
            *, verify:bool=False,  # let short trainings follow each sweep, as `finder.verify` does
-           within:float=1.5,  # 'auto': stop where the ends of the 90 % interval of the rate lie within this factor
+           within:float=1.5,  # 'auto': stop where the rate's 90 % interval is no wider than this factor
            most:int=12,  # 'auto': at most so many runs
            progress:bool=True,  # show the runs as they grow, as a bar in a terminal
-           **kw,  # arguments of `LRFinder` (device, amp, step, preserve) and of `range_test` (num_iter, valid_dl, ...)
+           **kw,  # arguments of `LRFinder` (amp, step, ...) and of `range_test` (num_iter, valid_dl, ...)
           ) -> Repeats:
     "The sweep several times, each from its own seed; all that was touched is put back"
     auto = runs == 'auto'
-    within = check_number('within', within, above=1, hint='1.5 asks for an interval whose ends lie 1.5x apart')
-    planned = check_count('most', most, 3) if auto else check_count('runs', runs, hint='5 runs are a good start')
+    within = check_number('within', within, above=1, hint='1.5 asks for ends that lie 1.5x apart')
+    if auto: planned = check_count('most', most, 3)
+    else: planned = check_count('runs', runs, hint='5 runs are a good start')
     check_make(make, train_dl)
     plan, seeds = RunPlan(make, loss_fn, train_dl, verify, kw), range(seed, seed + planned)
     result = lambda done: _repeats(plan, done, seeds[:len(done)], planned)
@@ -164,7 +171,8 @@ def _deviation(runs):
 # %% ../../nbs/engine/09_repeat.ipynb #4bc161b2
 def _cells(*values):
     "A row of an HTML table"
-    return '<tr>' + ''.join(f'<td style="text-align:left">{escape(str(v))}</td>' for v in values) + '</tr>'
+    cells = ''.join(f'<td style="text-align:left">{escape(str(value))}</td>' for value in values)
+    return f'<tr>{cells}</tr>'
 
 # %% ../../nbs/engine/09_repeat.ipynb #6d27d525
 @dataclass(frozen=True, repr=False)
@@ -176,12 +184,15 @@ class Sources:
     def factors(self) -> dict:
         "Standard deviation of the rate as a factor, by what was varied"
         return {name: _deviation(runs) for name, runs in self.varied.items()}
-    def to_dict(self): return dict(factors=self.factors, **{k: r.to_dict() for k, r in self.varied.items()})
-    def __repr__(self): return f"Sources({', '.join(f'{k} {_factor(v)}' for k, v in self.factors.items())})"
+    def to_dict(self):
+        return dict(factors=self.factors, **{name: runs.to_dict() for name, runs in self.varied.items()})
+    def __repr__(self):
+        said = ', '.join(f'{name} {_factor(factor)}' for name, factor in self.factors.items())
+        return f'Sources({said})'
     def _repr_html_(self):
         factors = self.factors
-        said = {k: repr(r.spread) if r.spread else r.problem for k, r in self.varied.items()}
-        rows = [_cells(k, _factor(factors[k]), said[k]) for k in said]
+        rates = lambda runs: repr(runs.spread) if runs.spread else runs.problem
+        rows = [_cells(name, _factor(factors[name]), rates(runs)) for name, runs in self.varied.items()]
         head = '<tr><th>what varies</th><th>typical deviation</th><th>rates</th></tr>'
         return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
@@ -207,8 +218,9 @@ def sources(make,  # make() -> (model, optimizer), fresh ones
     runs = check_count('runs', runs, 2, hint='5 runs are a good start')
     check_make(make, train_dl)
     if not samplers(train_dl):
-        raise TypeError(f"train_dl must be a DataLoader with shuffle=True, got {type(train_dl).__name__}; "
-                        "without a random sampler the order of the data cannot be varied by itself")
+        raise TypeError(f"train_dl must be a DataLoader with shuffle=True, "
+                        f"got {type(train_dl).__name__}; without a random sampler "
+                        "the order of the data cannot be varied by itself")
     plan, found, before = RunPlan(make, loss_fn, train_dl, verify, kw), {}, []
     view = RunsBar(4*runs, plan.steps, progress)
     with preserved(train_dl):

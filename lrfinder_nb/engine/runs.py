@@ -36,29 +36,31 @@ def check_make(make,  # what the user passed
         raise TypeError("make must be a function that returns (model, optimizer), or such a pair, "
                         f"got {type(make).__name__}; wrap the lines that build them in a function")
     if isinstance(loader, Iterator):
-        raise TypeError(f"train_dl is read once per run, got {type(loader).__name__}, which can be read once; "
-                        "pass a DataLoader or a list")
+        raise TypeError(f"train_dl is read once per run, got {type(loader).__name__}, "
+                        "which can be read once; pass a DataLoader or a list")
 
 # %% ../../nbs/engine/08a_runs.ipynb #75f67715
 SHARED = ("make() returned parameters of its call before, so that the runs would not be independent; "
-          "build the model inside the function, or pass (model, optimizer) to keep the weights on purpose")
+          "build the model inside the function, "
+          "or pass (model, optimizer) to keep the weights on purpose")
 
 # %% ../../nbs/engine/08a_runs.ipynb #80029f68
 def fresh(make,  # make() -> (model, optimizer), or such a pair
-          before:list,  # weak references to the parameters of the run before; replaced by those of this one
+          before:list,  # weak references to the parameters of the run before; those of this one replace them
          ) -> tuple:
     "(model, optimizer) of a factory; a pair as it is"
     if not callable(make): return make
     made = make()
     if not _is_pair(made):
-        raise TypeError(f"make must return (model, optimizer), got {type(made).__name__}; return the pair")
+        raise TypeError(f"make must return (model, optimizer), got {type(made).__name__}; "
+                        "return the pair")
     old = {id(p) for ref in before if (p := ref()) is not None}
     if any(id(p) in old for p in made[0].parameters()): raise ValueError(SHARED)
     before[:] = [weakref.ref(p) for p in made[0].parameters()]
     return made
 
 # %% ../../nbs/engine/08a_runs.ipynb #9ec703ae
-FINDER = ('device', 'amp', 'step', 'preserve')  # arguments of LRFinder; the others are those of range_test
+FINDER = 'device', 'amp', 'step', 'preserve'  # arguments of LRFinder; the others are those of range_test
 SWEEP = len(coarse_lrs()) + 130  # steps of a sweep that goes from coarse to fine, about
 
 # %% ../../nbs/engine/08a_runs.ipynb #08d21248
@@ -78,7 +80,8 @@ class RunPlan:
     @property
     def steps(self) -> int:
         "Steps of a run, about"
-        swept = self.options.get('num_iter') or (100 if {'start_lr', 'end_lr'} & set(self.options) else SWEEP)
+        ranged = {'start_lr', 'end_lr'} & set(self.options)
+        swept = self.options.get('num_iter') or (100 if ranged else SWEEP)
         return swept + (trials_cost()[0] if self.verify else 0)
 
 # %% ../../nbs/engine/08a_runs.ipynb #0710c000
@@ -96,7 +99,8 @@ def _swept(plan, finder, seed, view):
     stopped = finder.curve.ended == 'stopped'
     if plan.verify and not stopped:
         steps = {k: v for k, v in plan.sweep.items() if k == 'accumulation_steps'}
-        with suppress(NoSuggestion): finder.verify(plan.train_dl, seed=seed, progress=view or False, **steps)
+        with suppress(NoSuggestion):
+            finder.verify(plan.train_dl, seed=seed, progress=view or False, **steps)
         stopped = finder.ended == 'stopped'
     return Run(finder.curve, finder.trials, stopped)
 
@@ -104,7 +108,8 @@ def _swept(plan, finder, seed, view):
 def samplers(loader  # an iterable of batches
             ) -> list:
     "The random samplers of a loader"
-    found = getattr(loader, 'sampler', None), getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)
+    batches = getattr(loader, 'batch_sampler', None)
+    found = getattr(loader, 'sampler', None), getattr(batches, 'sampler', None)
     return [sampler for sampler in found if isinstance(sampler, RandomSampler)]
 
 # %% ../../nbs/engine/08a_runs.ipynb #eeaefa5d

@@ -25,7 +25,8 @@ def check_instance(name:str,  # what the argument is called
     "Refuse a class in place of its instance, and what is of another kind"
     if isinstance(x, type):
         raise TypeError(f"{name} must be an object, got the class {x.__name__}; make one: {x.__name__}(...)")
-    if kind is callable and not callable(x): raise TypeError(f"{name} must be callable, got {type(x).__name__}; {hint}")
+    if kind is callable and not callable(x):
+        raise TypeError(f"{name} must be callable, got {type(x).__name__}; {hint}")
     if kind is not callable and not isinstance(x, kind):
         raise TypeError(f"{name} must be a torch {kind.__name__}, got {type(x).__name__}; {hint}")
 
@@ -37,7 +38,7 @@ def _parts(batch):
     elif not isinstance(batch, (tuple, list)): return [batch]
     return [x for part in batch for x in _parts(part)]
 
-
+# %% ../../nbs/engine/01a_slips.ipynb #f146f5d0
 def _float_types(tensors):
     "The floating-point types among tensors, as words"
     found = {x.dtype for x in tensors if isinstance(x, torch.Tensor) and x.is_floating_point()}
@@ -55,11 +56,12 @@ def _not_tensors(error, model, batch):
             return (f"the batch holds text, {part!r:.40}, which the model cannot take; "
                     "turn it into numbers first, with a tokenizer in the dataset or in collate_fn")
 
-
+# %% ../../nbs/engine/01a_slips.ipynb #734d7e5d
 def _one_sample(error, model, batch):
     "BatchNorm needs two values to have a spread"
     if 'Expected more than 1 value per channel' in str(error):
-        return ("the batch holds one sample, got a layer such as BatchNorm that cannot be trained with it; "
+        return ("the batch holds one sample, "
+                "got a layer such as BatchNorm that cannot be trained with it; "
                 "pass drop_last=True to the DataLoader, or another batch_size")
 
 # %% ../../nbs/engine/01a_slips.ipynb #663652b4
@@ -73,14 +75,16 @@ def _other_floats(error, model, batch):
     kind, other = sorted(own)[0], sorted(given - own)[0]
     said = f"the batch holds {other} and the model {kind}; "
     if kind == 'float32': return said + "make the batches float: x.float(), in the dataset"
-    return said + f"convert the batches with x.to(torch.{kind}), or keep the model in float32 and pass amp='bf16'"
+    return (f"{said}convert the batches with x.to(torch.{kind}), "
+            "or keep the model in float32 and pass amp='bf16'")
 
-
+# %% ../../nbs/engine/01a_slips.ipynb #bbd4c0cb
 def _pixels(error, model, batch):
     "Pictures that nobody has made floats"
     pixels = any(getattr(part, 'dtype', None) == torch.uint8 for part in _parts(batch))
     if pixels and TYPES.search(str(error)):
-        return "the batch holds uint8 and the model floats; make the batches float: x.float()/255, in the dataset"
+        return ("the batch holds uint8 and the model floats; "
+                "make the batches float: x.float()/255, in the dataset")
 
 # %% ../../nbs/engine/01a_slips.ipynb #44b97c88
 ARITY = re.compile(r'\.forward\(\) (takes|got|missing)')
@@ -90,12 +94,14 @@ def _too_much(error, model, batch, loss_fn):
     "A forward that does not take the parts of the batch"
     if not isinstance(error, TypeError) or not ARITY.search(str(error)): return
     name = type(model).__name__
-    got = f"the fields {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f'{len(_parts(batch))} parts'
+    got = f'{len(_parts(batch))} parts'
+    if isinstance(batch, Mapping): got = f"the fields {', '.join(map(str, batch))}"
     if loss_fn is None:
-        return (f"without a loss_fn all of the batch goes to the model, got {got}, which {name} does not take; "
-                "pass a loss_fn such as torch.nn.functional.cross_entropy")
-    return (f"all of the batch but its target goes to the model, got {got}, which {name} does not take; "
-            "pass step=, for example step=lambda model, batch: loss_fn(model(batch[0]), batch[1])")
+        return (f"without a loss_fn all of the batch goes to the model, got {got}, "
+                f"which {name} does not take; pass a loss_fn such as torch.nn.functional.cross_entropy")
+    return (f"all of the batch but its target goes to the model, got {got}, "
+            f"which {name} does not take; pass step=, for example "
+            "step=lambda model, batch: loss_fn(model(batch[0]), batch[1])")
 
 # %% ../../nbs/engine/01a_slips.ipynb #8463983b
 def _told(error, sentences):
@@ -106,7 +112,7 @@ def _told(error, sentences):
     told.__cause__ = error
     return told
 
-
+# %% ../../nbs/engine/01a_slips.ipynb #15fa980d
 def _of_batch(error, model, batch):
     "What each of the slips above says"
     return [slip(error, model, batch) for slip in (_one_sample, _not_tensors, _other_floats, _pixels)]
@@ -119,7 +125,7 @@ def explained(error:Exception,  # what a user's step raised
     "`error`, or a `TypeError` that says what was wrong with the batch, with `error` as its cause"
     return _told(error, _of_batch(error, model, batch))
 
-
+# %% ../../nbs/engine/01a_slips.ipynb #4e91cfcb
 def explained_forward(error:Exception,  # what the model raised when it was called with a batch
                       model:nn.Module,  # the model
                       batch,  # the batch
@@ -136,9 +142,10 @@ def _not_an_output(out, target):
     if getattr(out, 'logits', None) is None:
         return f"the model must return a tensor for this loss_fn, got {kind}; {TAKE_OVER}"
     return (f"this loss_fn takes a tensor, got the model's {kind}; "
-            "pass loss_fn=lambda out, y: your_loss(out.logits, y), or leave it out where the model returns its own loss")
+            "pass loss_fn=lambda out, y: your_loss(out.logits, y), "
+            "or leave it out where the model returns its own loss")
 
-
+# %% ../../nbs/engine/01a_slips.ipynb #5934b2ec
 def _number_of_class(out, target, text):
     "A class that the model has no output for"
     if found := re.search(r'Target (-?\d+) is out of bounds', text):
@@ -146,7 +153,8 @@ def _number_of_class(out, target, text):
                 "number the classes from 0, or give the model more outputs")
 
 # %% ../../nbs/engine/01a_slips.ipynb #b82089f5
-FLOATS = "this loss takes targets of the model's own type, got {}; convert them with y.float(), in the dataset"
+FLOATS = ("this loss takes targets of the model's own type, got {}; "
+          "convert them with y.float(), in the dataset")
 
 
 def _labels(out, target, text):
@@ -154,10 +162,12 @@ def _labels(out, target, text):
     if not isinstance(target, torch.Tensor): return
     kind = str(target.dtype).removeprefix('torch.')
     if target.is_floating_point() and 'Long' in text:
-        return f"this loss takes class numbers as targets, got {kind}; make them whole with y.long(), in the dataset"
+        return (f"this loss takes class numbers as targets, got {kind}; "
+                "make them whole with y.long(), in the dataset")
     if 'cast' in text or 'Found dtype' in text: return FLOATS.format(kind)
     if 'multi-target' in text:
-        return f"this loss takes one class number a sample, got shape {tuple(target.shape)}; pass y.squeeze(1)"
+        return (f"this loss takes one class number a sample, got shape {tuple(target.shape)}; "
+                "pass y.squeeze(1)")
 
 # %% ../../nbs/engine/01a_slips.ipynb #7d67e2e4
 def explained_loss(error:Exception,  # what the loss function raised

@@ -24,40 +24,41 @@ def _rebuilt(sequence, values):
     "A sequence of the same type with other values"
     return type(sequence)(*values) if hasattr(sequence, '_fields') else type(sequence)(values)
 
-
+# %% ../../nbs/engine/01_step.ipynb #17fa7b48
 def _moved_mapping(batch, device):
     moved = copy.copy(batch)        # keeps what a subclass adds
     moved.update((k, to_device(v, device)) for k, v in batch.items())
     return moved
 
-
+# %% ../../nbs/engine/01_step.ipynb #8746650e
 def _moved_dataclass(batch, device):
-    return replace(batch, **{f.name: to_device(getattr(batch, f.name), device) for f in fields(batch) if f.init})
+    given = [field.name for field in fields(batch) if field.init]
+    return replace(batch, **{name: to_device(getattr(batch, name), device) for name in given})
 
 # %% ../../nbs/engine/01_step.ipynb #64603e2e
 def _is_dataclass(x): return is_dataclass(x) and not isinstance(x, type)
 
-
+# %% ../../nbs/engine/01_step.ipynb #37b1eeea
 def to_device(batch,  # tensors, anything with a `.to`, and tuples, lists, dicts and dataclasses of them
               device:torch.device,  # where to
              ):
     "`batch` on `device`, without waiting for the copy"
     if isinstance(batch, torch.Tensor): return batch.to(device, non_blocking=True)
     if hasattr(batch, 'to'): return batch.to(device)
-    if isinstance(batch, (tuple, list)): return _rebuilt(batch, [to_device(b, device) for b in batch])
+    if isinstance(batch, (tuple, list)): return _rebuilt(batch, [to_device(part, device) for part in batch])
     if isinstance(batch, Mapping) and hasattr(batch, 'update'): return _moved_mapping(batch, device)
     return _moved_dataclass(batch, device) if _is_dataclass(batch) else batch
 
 # %% ../../nbs/engine/01_step.ipynb #4c1b857c
 TARGETS = ('labels', 'label', 'targets', 'target', 'y')
 
-
+# %% ../../nbs/engine/01_step.ipynb #c11b8bec
 def _named(batch):
     "The fields of a dict or dataclass, or None"
     if isinstance(batch, Mapping): return dict(batch)
-    if _is_dataclass(batch): return {f.name: getattr(batch, f.name) for f in fields(batch)}
+    if _is_dataclass(batch): return {field.name: getattr(batch, field.name) for field in fields(batch)}
 
-
+# %% ../../nbs/engine/01_step.ipynb #9554d4e7
 def _split_named(named, has_loss_fn):
     "(inputs, named inputs, target) of a batch whose parts have names"
     if not has_loss_fn: return (), named, None
@@ -72,7 +73,7 @@ def _split_named(named, has_loss_fn):
 def split_batch(batch,  # one batch
                 has_loss_fn:bool,  # whether the target goes to a loss function, and not to the model
                ) -> tuple:
-    "(inputs, named inputs, target): what the model takes by position and by name, and what the loss function takes"
+    "(inputs, named inputs, target): what the model takes by position, by name, and what the loss takes"
     named = _named(batch)
     if named is not None: return _split_named(named, has_loss_fn)
     if isinstance(batch, (tuple, list)) and len(batch) > has_loss_fn:
@@ -112,7 +113,8 @@ NO_GRADIENT = ("the loss has no gradient: it does not depend on a trainable para
 
 def _is_loss(x, graded):
     "Whether `x` is one real number, with a gradient where it must have one"
-    return isinstance(x, torch.Tensor) and x.ndim == 0 and x.is_floating_point() and (x.requires_grad or not graded)
+    if not isinstance(x, torch.Tensor) or x.ndim or not x.is_floating_point(): return False
+    return x.requires_grad or not graded
 
 # %% ../../nbs/engine/01_step.ipynb #72997e21
 def check_loss(loss,  # what came out as a loss
@@ -124,7 +126,8 @@ def check_loss(loss,  # what came out as a loss
         raise TypeError(f"the loss must be a tensor, got {type(loss).__name__} {loss!r:.60}; "
                         "return the tensor itself, not loss.item()")
     if loss.numel() != 1:
-        raise ValueError(f"the loss must be one number, got shape {tuple(loss.shape)}; average it with .mean()")
+        raise ValueError(f"the loss must be one number, got shape {tuple(loss.shape)}; "
+                         "average it with .mean()")
     if not loss.is_floating_point():
         raise TypeError(f"the loss must be real, got {loss.dtype}; return a floating-point number")
     if graded and not loss.requires_grad: raise ValueError(NO_GRADIENT)
@@ -165,7 +168,7 @@ def _needs_closure(optimizer):
     closure = inspect.signature(type(optimizer).step).parameters.get('closure')
     return closure is not None and closure.default is inspect.Parameter.empty
 
-
+# %% ../../nbs/engine/01_step.ipynb #e887b3de
 def _check_kinds(model, optimizer):
     "Refuse what is no model and no optimizer"
     check_instance('model', model, nn.Module, 'pass the module itself')
@@ -177,9 +180,11 @@ def check_pair(model:nn.Module,  # the model
               ):
     "Refuse a model and an optimizer that cannot be trained together, step by step"
     _check_kinds(model, optimizer)
-    trained, name = {id(p) for p in model.parameters() if p.requires_grad}, type(model).__name__
-    if not trained: raise ValueError(f"{name} has no trainable parameter; unfreeze some with requires_grad_(True)")
-    held, kind = {id(p) for g in optimizer.param_groups for p in g['params']}, type(optimizer).__name__
+    name, kind = type(model).__name__, type(optimizer).__name__
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    if not trained:
+        raise ValueError(f"{name} has no trainable parameter; unfreeze some with requires_grad_(True)")
+    held = {id(p) for group in optimizer.param_groups for p in group['params']}
     if not held & trained:
         raise ValueError(f"{kind} holds no trainable parameter of this {name}; "
                          "make the optimizer from model.parameters() after the model")
@@ -200,10 +205,12 @@ class TrainStep:
                  clip:float|None=None,  # largest norm that a gradient may have; None for any
                 ):
         check_pair(model, optimizer)
-        if clip is not None: check_number('clip', clip, above=0, hint='1 is customary, None leaves gradients alone')
+        if clip is not None:
+            check_number('clip', clip, above=0, hint='1 is customary, None leaves gradients alone')
         for name, f in dict(loss_fn=loss_fn, step=step).items():
             if f is not None: check_instance(name, f, callable, 'pass a function or a module')
-        self.model, self.optimizer, self.loss_fn, self.step, self.clip = model, optimizer, loss_fn, step, clip
+        self.model, self.optimizer, self.clip = model, optimizer, clip
+        self.loss_fn, self.step = loss_fn, step
         self.device, dtype = device_of(model, device), amp_dtype(amp, device_of(model, device))
         self.autocast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type) if dtype == torch.float16 else None
@@ -211,7 +218,8 @@ class TrainStep:
     def loss(self, batch, graded=True):
         "The loss on one batch, moved to the device"
         if self.device.type != 'cpu': batch = to_device(batch, self.device)
-        with self.autocast: loss = self._own_step(batch) if self.step else batch_loss(self.model, batch, self.loss_fn)
+        with self.autocast:
+            loss = self._own_step(batch) if self.step else batch_loss(self.model, batch, self.loss_fn)
         return check_loss(loss, graded)
 
     def _own_step(self, batch):
@@ -240,7 +248,8 @@ class TrainStep:
         "One step of the optimizer"
         if self.clip is not None:
             if self.scaler is not None: self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g['params']], self.clip)
+            held = [p for group in self.optimizer.param_groups for p in group['params']]
+            nn.utils.clip_grad_norm_(held, self.clip)
         if self.scaler is None: return self.optimizer.step()
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -56,7 +56,8 @@ def _check_not_empty(loader):
     if isinstance(loader, Iterator):
         raise ValueError(f"the loader is empty: this {kind} yields no batch, or it is used up; "
                          "make a new one, or pass a DataLoader")
-    raise ValueError(f"the loader is empty: {kind} yields no batch; check the dataset, the batch size and drop_last")
+    raise ValueError(f"the loader is empty: {kind} yields no batch; "
+                     "check the dataset, the batch size and drop_last")
 
 # %% ../../nbs/engine/04_sweep.ipynb #45ebd0b7
 def endless(loader,  # an iterable of batches
@@ -70,13 +71,13 @@ def endless(loader,  # an iterable of batches
         if batch is nothing or isinstance(loader, Iterator): return
 
 # %% ../../nbs/engine/04_sweep.ipynb #c8473425
-def group_ratios(optimizer,  # the optimizer, its groups with the rates that they are to keep the ratios of
+def group_ratios(optimizer,  # the optimizer, its groups with the rates whose ratios are to be kept
                 ) -> list:
     "Each group's rate as a share of the largest"
     lrs = [float(group['lr']) for group in optimizer.param_groups]
     return [lr/max(lrs) if max(lrs) > 0 else 1. for lr in lrs]
 
-
+# %% ../../nbs/engine/04_sweep.ipynb #3d079df7
 def set_lr(optimizer,  # the optimizer
            lr:float,  # rate of the fastest group
            ratios:list,  # each group's share of it
@@ -91,7 +92,7 @@ def set_lr(optimizer,  # the optimizer
 def validate(step:TrainStep,  # knows the model and the loss
              valid_dl,  # loader of validation batches
             ) -> torch.Tensor:
-    "Mean loss over the batches of `valid_dl` in eval mode, on its device; every module's mode comes back"
+    "Mean loss over the batches of `valid_dl` in eval mode; every module's mode comes back"
     modes = [(module, module.training) for module in step.model.modules()]
     step.model.eval()
     try: losses = [step.loss(batch, graded=False) for batch in valid_dl]
@@ -106,7 +107,7 @@ def _fetch(losses):
     if len(losses) == ranks() == 1: return [losses[0].item()]
     return mean_of_ranks(torch.stack(losses)).tolist()
 
-
+# %% ../../nbs/engine/04_sweep.ipynb #0fdde426
 def _too_short(n, accumulation_steps):
     "What is wrong where the first step lacks batches"
     return ValueError(f"train_dl ended after {n} batches, too few for one step with "
@@ -115,7 +116,7 @@ def _too_short(n, accumulation_steps):
 
 # %% ../../nbs/engine/04_sweep.ipynb #043de012
 def _steps(train_dl, n, accumulation_steps, device, skip=0):
-    "Lists of `accumulation_steps` batches for `n` steps, the first `skip` left out; `None` where a rank has run out"
+    "Lists of batches for `n` steps, the first `skip` batches left out; `None` where a rank has run out"
     can_end = any_rank(not isinstance(train_dl, DataLoader), device)
     with closing(endless(train_dl)) as batches:
         deque(islice(batches, skip), maxlen=0)
@@ -131,14 +132,15 @@ def sweep(step:TrainStep,  # one training step
           train_dl,  # iterable of training batches
           lrs,  # rates to visit, in order
           valid_dl=None,  # measure the loss on these batches instead
-          diverge_threshold:float=4.,  # stop at this many times the smallest loss so far; `math.inf` for never
+          diverge_threshold:float=4.,  # stop at this many times the smallest loss; `math.inf` for never
           accumulation_steps:int=1,  # batches per step
-          fetch_every:int|None=None,  # steps between two fetches of losses; None for 1 on the CPU and 10 elsewhere
+          fetch_every:int|None=None,  # steps between two fetches of losses; None: 1 on the CPU, 10 elsewhere
           skip:int=0,  # batches to leave out before the first step
          ):
-    "Train one step at each rate; yields (lr, loss), returns 'completed', 'diverged', 'non-finite' or 'exhausted'"
+    "Train one step at each rate; yields (lr, loss) and returns how it ended, such as 'completed'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10
-    ratios, watch, lrs = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold), [float(lr) for lr in lrs]
+    ratios, watch = group_ratios(step.optimizer), DivergenceWatch(diverge_threshold)
+    lrs = [float(lr) for lr in lrs]
     rates, losses = [], []
     with closing(_steps(train_dl, len(lrs), accumulation_steps, step.device, skip)) as steps:
         for i, (lr, batches) in enumerate(zip(lrs, steps), 1):

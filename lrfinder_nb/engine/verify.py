@@ -62,31 +62,33 @@ def short_trials(task:Task,  # what is trained
                 if control is None: return 'stopped'
                 done.append(control)
             handed_on = lambda: keep(Trials(tuple(done), swept))
-            if not _climb(task, grid_number(start), order, done, handed_on, view, stopping): return 'stopped'
+            ended = _climb(task, grid_number(start), order, done, handed_on, view, stopping)
+            if not ended: return 'stopped'
     except KeyboardInterrupt:
         if not done: raise
         return 'stopped'
     return 'completed'
 
-
+# %% ../../nbs/engine/07a_verify.ipynb #e10b4727
 def _climb(task, start, order, done, keep, view, stopping):
     "Trials of one batch order are appended to `done`; returns whether the climb came to its end"
     tried = {}
     while (number := next_number(_values(tried), start)) is not None:
-        trial = _shown_trial(task, grid_rate(number), trial_steps(tried.get(start)), order, view, stopping)
+        steps = trial_steps(tried.get(start))
+        trial = _shown_trial(task, grid_rate(number), steps, order, view, stopping)
         if trial is None: return False
         tried[number] = trial
         done.append(trial)
         keep()
     return True
 
-
+# %% ../../nbs/engine/07a_verify.ipynb #5b08ee6d
 def _shown_trial(task, lr, steps, order, view, stopping):
     "A trial that is announced to the view"
     announce(view, [lr]*steps, f'training at {lr:.0e}:')
     return run_trial(task, lr, steps, order, view, stopping)
 
-
+# %% ../../nbs/engine/07a_verify.ipynb #ccec9262
 def _values(tried):
     "Value of each trial over the steps that all of them made"
     full = [len(t.losses) for t in tried.values() if all(map(math.isfinite, t.losses))]
@@ -97,7 +99,8 @@ class Shortened:
     "The first `n` batches of a loader, which is started again where it runs out, as one epoch"
     def __init__(self, loader, n:int):
         self.loader, self.n = loader, n
-        self.dataset, self.batch_size = getattr(loader, 'dataset', None), getattr(loader, 'batch_size', None)
+        self.dataset = getattr(loader, 'dataset', None)
+        self.batch_size = getattr(loader, 'batch_size', None)
 
     def over(self, loader): return Shortened(loader, self.n)
     def __len__(self): return self.n
@@ -110,7 +113,7 @@ class Schedule:
     valid_dl: object  # loader of validation batches
     epochs: int  # the user's own horizon
     horizon: float = 1.  # share of it that is trained, in (0, 1]
-    judge: str = 'valid_loss'  # column of the history that decides: a loss, or a metric of which more is better
+    judge: str = 'valid_loss'  # column of the history that decides: a loss, or a metric, where more is better
     weights: str = 'last'  # which weights the user keeps: those of the 'last' epoch or of the 'best' one
     most: int|None = None  # trainings at most; None for 5, or for 6 with a shorter horizon
     training: dict = field(default_factory=dict)  # further arguments of `fit_one_cycle`
@@ -120,7 +123,8 @@ class Schedule:
         check_count('epochs', self.epochs)
         check_number('horizon', self.horizon, above=0, most=1, hint='1 trains the whole schedule, 0.25 a quarter')
         if self.weights not in ('last', 'best'):
-            raise ValueError(f"weights must be 'last' or 'best', got {self.weights!r:.60}; pass the one that you keep")
+            raise ValueError(f"weights must be 'last' or 'best', got {self.weights!r:.60}; "
+                             "pass the one that you keep")
         if self.most is not None: check_count('most', self.most, 2)
         if not self.judge.endswith('loss') and not self.training.get('metrics'):
             raise ValueError(f"judge={self.judge!r:.60} needs metrics=, which measures it; "
@@ -132,9 +136,10 @@ class Schedule:
         "The batches of one training, and how often they are passed"
         if self.horizon == 1: return train_dl, self.epochs
         if not hasattr(train_dl, '__len__'):
-            raise TypeError(f"horizon={self.horizon:g} needs a loader with a length, got {type(train_dl).__name__}; "
-                            "pass a DataLoader, or leave horizon out")
-        return Shortened(train_dl, max(2, round(self.horizon*self.epochs*len(train_dl)))), 1
+            raise TypeError(f"horizon={self.horizon:g} needs a loader with a length, "
+                            f"got {type(train_dl).__name__}; pass a DataLoader, or leave horizon out")
+        steps = round(self.horizon*self.epochs*len(train_dl))
+        return Shortened(train_dl, max(2, steps)), 1
 
     def judged(self, history):
         "(value, row) of a finished training; a metric is turned round, so that less is better"
@@ -143,9 +148,10 @@ class Schedule:
             names = ', '.join(k for k in rows[0] if k not in ('epoch', 'lr', 'seconds'))
             raise ValueError(f"judge must be one of {names}, got {self.judge!r:.60}; "
                              "name a metric that metrics= measures")
-        turned = {id(r): r[self.judge] if self.judge.endswith('loss') else 1 - r[self.judge] for r in rows}
-        best = min(rows, key=lambda r: turned[id(r)])
-        return (turned[id(best)] if math.isfinite(turned[id(best)]) else math.inf), dict(best)
+        less = lambda row: row[self.judge] if self.judge.endswith('loss') else 1 - row[self.judge]
+        best = min(rows, key=less)
+        value = less(best)
+        return (value if math.isfinite(value) else math.inf), dict(best)
 
 # %% ../../nbs/engine/07a_verify.ipynb #f7e56f6a
 def run_training(task:Task,  # what is trained
@@ -159,15 +165,16 @@ def run_training(task:Task,  # what is trained
     options = dict(dict(amp=task.amp, step=task.step, clip=task.clip, progress=False), **plan.training)
     with preserved(*task.touched, plan.valid_dl, on=task.on):
         if task.seed is not None: set_seed(task.seed, task.train_dl)
-        try: history = fit_one_cycle(task.model, task.optimizer, task.loss_fn, loader, plan.valid_dl, max_lr=lr,
-                                     epochs=epochs, **options)
+        options.update(max_lr=lr, epochs=epochs)
+        trained = task.model, task.optimizer, task.loss_fn, loader, plan.valid_dl
+        try: history = fit_one_cycle(*trained, **options)
         except TrainingDiverged: return Training(lr, math.inf, len(loader)*epochs, {}), None
         if history.ended == 'stopped': return None, None
         value, row = plan.judged(history)
         state = _copied(task) if copy_state else None
     return Training(lr, value, len(history.lrs), row), state
 
-
+# %% ../../nbs/engine/07a_verify.ipynb #e29dca7e
 def _copied(task):
     "A copy of the state of model and optimizer"
     return copy.deepcopy((task.model.state_dict(), task.optimizer.state_dict()))
