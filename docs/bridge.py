@@ -185,6 +185,7 @@ class Site:
             path, _, anchor = m[2].partition('#')
             if not path or re.match(r'[a-z]+:', path): return m[0]
             target = (base.parent/path).resolve()
+            if target.suffix in ('.gif', '.png') and target.exists(): return f'{m[1]}({self.picture(target)})'
             if target in self.pages:
                 near = relpath(self.pages[target], Path(self.pages.get(base, 'index')).parent)
                 ending = '.ipynb' if target.suffix == '.ipynb' else '.md'
@@ -196,6 +197,14 @@ class Site:
         if re.search(r'!\[\s*\]', text): self.faults.append(f'{where}: a picture without words')
         parts = re.split(r'(^```.*?^```$)', text, flags=re.M | re.S)
         return self.code.linked(''.join(p if i % 2 else LINK.sub(to, p) for i, p in enumerate(parts)))
+
+    def picture(self, path):
+        "Where the pages find a copy of a picture of the repository"
+        p = self.dst/'pictures'/path.name
+        self.written.add(p)
+        p.parent.mkdir(parents=True, exist_ok=True)
+        p.write_bytes(path.read_bytes())
+        return f'/pictures/{path.name}'
 
     def write(self, name, text):
         p = self.dst/name

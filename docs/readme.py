@@ -2,7 +2,6 @@
 
 Links and pictures are absolute, so that they work wherever the text is shown; the addresses come from settings.ini.
 """
-import base64
 import re
 import sys
 
@@ -13,32 +12,22 @@ from run_nbs import ROOT
 
 PICTURES = 'README_files'
 
-TWIN = re.compile(r'<div class="lrx-\d+"><img alt="([^"]*)"[^>]*base64,([^"]+)"/><p>[^<]*</p></div>')
-
-
-def picture(m, outputs):
-    "The explorer's picture as a file beside the README, since pages strip pictures in the text"
-    name = f'{PICTURES}/explorer_{sum("explorer" in n for n in outputs)}.svg'
-    outputs[name] = base64.b64decode(m[2])
-    return f'![{m[1]}]({name})'
-
-
 def absolute(target):
     "The address that a link of the notebook has in the README: on the site, or in the repository"
     ini = settings()
     if re.match(r'https?:|#', target): return target
-    if target.startswith(PICTURES):
-        raw = f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/{target}"
-        return raw + '?sanitize=true'*target.endswith('.svg')
     name, _, anchor = target.partition('#')
-    path = (ROOT/'nbs'/name).resolve()
+    path = (ROOT/name if name.startswith(PICTURES) else ROOT/'nbs'/name).resolve()
+    local = path.relative_to(ROOT).as_posix()
+    if path.suffix in ('.png', '.gif'):
+        return f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/{local}"
     if not path.exists(): raise SystemExit(f'nbs/index.ipynb: broken link to {target}')
     if path.suffix == '.ipynb':
         name = page(path.relative_to(ROOT/'nbs'))
         return f"{ini['doc_host']}{ini['doc_baseurl']}/{name}.html" + f'#{anchor}'*bool(anchor)
     if path.parent == ROOT/'docs/pages': return f"{ini['doc_host']}{ini['doc_baseurl']}/{path.stem}.html"
     kind = 'tree' if path.is_dir() else 'blob'
-    return f"{ini['git_url']}/{kind}/{ini['branch']}/{path.relative_to(ROOT).as_posix()}"
+    return f"{ini['git_url']}/{kind}/{ini['branch']}/{local}"
 
 
 def shown(cell):
@@ -60,7 +49,6 @@ def render():
             else: out.cells += [nbformat.v4.new_markdown_cell(o.data['text/markdown']) for o in s[1]]
     names = {'output_files_dir': PICTURES, 'unique_key': 'index'}
     text, res = MarkdownExporter().from_notebook_node(out, resources=names)
-    text = TWIN.sub(lambda m: picture(m, res['outputs']), text)
     text = text.replace('![png](', '![What the finder shows](')
     text = LINK.sub(lambda m: f'{m[1]}({absolute(m[2])})', text)
     head, body = text.lstrip().split('\n', 1)

@@ -2,6 +2,8 @@
 
     python docs/tryit.py        records the sweep in docs/data/sweep.json
 """
+import base64
+import gzip
 import hashlib
 import json
 from itertools import product
@@ -72,13 +74,21 @@ def about(explorer):
     return dict({k: v for k, v in known.items() if k != 'uid'}, controls=controls, recorded=True)
 
 
+START = """
+const packed = Uint8Array.from(atob('FRAMES'), c => c.charCodeAt(0))
+const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'))
+new Response(unpacked).json().then(frames => {
+  document.getElementById('try-still').remove()
+  render({model: recorded(frames), el: document.getElementById('tryit')})
+})"""
+
+
 def script(data):
-    "The front end and its frames as one script, which runs from a disk, too"
+    "The front end and its frames, which are packed, as one script, which runs from a disk, too"
     front = FRONT.read_text(encoding='utf-8').replace('export default {render}', '')
     front = front.replace('export function', 'function')
-    frames, start = json.dumps(data, separators=(',', ':')), "el: document.getElementById('tryit')"
-    start = f"document.getElementById('try-still').remove()\nrender({{model: recorded({frames}), {start}}})"
-    return f"(() => {{\n{front}\n{start}\n}})()\n"
+    frames = gzip.compress(json.dumps(data, separators=(',', ':')).encode(), mtime=0)
+    return f"(() => {{\n{front}\n{START.replace('FRAMES', base64.b64encode(frames).decode())}\n}})()\n"
 
 
 def page(explorer):

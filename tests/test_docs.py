@@ -143,6 +143,16 @@ def test_dark(url, new_page):
     assert 'invert' in dark.locator('img.plot').first.evaluate('e => getComputedStyle(e).filter')
 
 
+def test_reduced_motion(url, new_page):
+    "The moving picture stands still for those who ask for that, and keeps its words"
+    moving, still = new_page(), new_page(reduced_motion='reduce')
+    for page in (moving, still): page.goto(url)
+    words = moving.locator('img[src$=".gif"]').get_attribute('alt')
+    picture = still.get_by_role('img', name=words)
+    still.locator('canvas').wait_for()
+    assert still.locator('img[src$=".gif"]').count() == 0 and picture.bounding_box()['width'] > 400
+
+
 def test_search(url, new_page):
     page = new_page()
     page.goto(url + 'search.html?q=diverge_threshold')
@@ -162,7 +172,7 @@ def test_try(url, new_page):
         path.wait_for(state='attached')
         state = lambda: (rate.inner_text(), path.get_attribute('d'))
         field = lambda name: float(page.get_by_role('spinbutton', name=f'{name}, as a number').input_value())
-        says = lambda **settings: f'lr {analyse(curve, **{"diverge_threshold": 4, **settings}).suggestion.lr:.2e}'
+        says = lambda **settings: f'lr {analyse(curve, **{"diverge_threshold": 4, **settings}).suggestion.lr:.1e}'
         start = state()
         assert start[0] == says() and page.locator('#try-still').count() == 0
         page.get_by_role('slider', name='beta').focus()
@@ -205,9 +215,23 @@ def test_size(html):
     files = [p for p in html.rglob('*') if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= 16*2**20
     index = html/'index.html'
-    parts = set(re.findall(r'(?:src|href)="(_static/[^"?#]+)', index.read_text()))
+    parts = set(re.findall(r'(?:src|href)="(_(?:static|images)/[^"?#]+)', index.read_text()))
+    assert '_images/sliders.gif' in parts
     front = sum(p.stat().st_size for p in (index, *(html/name for name in parts)))
     assert front <= 2**20, front
+
+
+def test_the_moving_picture():
+    "It moves, for some seconds, at most 400 KB of it"
+    Image = pytest.importorskip('PIL.Image')
+    path = ROOT/'docs/data/sliders.gif'
+    assert path.stat().st_size <= 400*1024
+    with Image.open(path) as film:
+        holds = []
+        for i in range(film.n_frames):
+            film.seek(i)
+            holds.append(film.info['duration'])
+    assert len(holds) > 20 and 5_000 <= sum(holds) <= 20_000, holds
 
 
 def test_lists(html):

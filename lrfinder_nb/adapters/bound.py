@@ -117,8 +117,8 @@ class BoundFinder(LRFinder):
         lr = float(self.suggestion) if lr is None else check_rate('lr', lr)
         if self.bound.write is None:
             name = type(self.bound.model).__name__
-            raise ValueError(f"there is no place for a rate in this {name}; set {lr:.2e} yourself")
-        self.applied = f'{lr:.2e} written to {self.bound.write(lr)}'
+            raise ValueError(f"there is no place for a rate in this {name}; set {lr:.1e} yourself")
+        self.applied = f'{lr:.1e} written to {self.bound.write(lr)}'
         return self
 
     def __repr__(self): return super().__repr__()[:-1] + (f', {self.applied})' if self.applied else ')')

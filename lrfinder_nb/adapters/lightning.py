@@ -129,7 +129,7 @@ def _writer(module):
         places = _places(module)
         if not places:
             raise ValueError(f"{type(module).__name__} has no attribute lr or learning_rate; give it one that "
-                             f"configure_optimizers reads, or write {lr:.2e} there yourself")
+                             f"configure_optimizers reads, or write {lr:.1e} there yourself")
         for holder, name, _ in places:
             if isinstance(holder, dict): holder[name] = lr
             else: setattr(holder, name, lr)

@@ -79,7 +79,7 @@ class LRExplorer(T.HasTraits):
 
     def words(self) -> str:
         "The answer in a line"
-        if self.by_hand: return f'lr {self.lr:.2e}, chosen by hand'
+        if self.by_hand: return f'lr {self.lr:.1e}, chosen by hand'
         if self.lr is None: return f'no suggestion: {self.analysis.problem}'
         found = self.subject.found(self.analysis)
         return f'{rate_words(self.lr, found)}, rule {self.settings["rule"]}: {found.why}'
@@ -177,7 +177,7 @@ class LRExplorer(T.HasTraits):
         "Hand the rate on: `chosen` takes it, and `on_use` is called; `NoSuggestion` where there is none"
         if self.lr is None: raise NoSuggestion(self.analysis.problem)
         if self.on_use: self.on_use(self)
-        self.chosen, self._said = self.lr, f'using {self.lr:.2e}'
+        self.chosen, self._said = self.lr, f'using {self.lr:.1e}'
         for other in [e for e in _OPEN if e.subject.curves == self.subject.curves]:
             other.in_use = self.lr
             other.draw()
@@ -254,14 +254,14 @@ def reading_of(explorer, frame, found) -> dict:
 def to_copy(lr) -> dict:
     "The rate, and the line of code that takes it, as texts; empty without a rate"
     if lr is None: return dict(rate='', line='')
-    return dict(rate=f'{lr:.2e}', line=f'fit_one_cycle(model, optimizer, loss_fn, train_dl, valid_dl, max_lr={lr:.2e})')
+    return dict(rate=f'{lr:.1e}', line=f'fit_one_cycle(model, optimizer, loss_fn, train_dl, valid_dl, max_lr={lr:.1e})')
 
 # %% ../../nbs/show/06_explorer.ipynb #ade19f2f
 def in_use_words(in_use, lr) -> str:
     "What is in use, in words"
     if in_use is None: return 'in use: no rate yet'
     same = lr is not None and abs(math.log10(lr/in_use)) < 1e-9
-    return f'in use: {in_use:.2e}' + ('' if same else ', not the rate that is shown')
+    return f'in use: {in_use:.1e}' + ('' if same else ', not the rate that is shown')
 
 # %% ../../nbs/show/06_explorer.ipynb #795f1ade
 def can(explorer) -> dict:

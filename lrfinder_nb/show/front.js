@@ -48,7 +48,7 @@ const commit = (field, f) => {
   field.addEventListener('change', f)
   field.addEventListener('keydown', e => { if (e.key === 'Enter') f() })
 }
-const power = v => v == null ? '' : v.toExponential(2).replace(/e([-+])(\d)$/, 'e$10$2')
+const power = v => v == null ? '' : v.toExponential(1).replace(/e([-+])(\d)$/, 'e$10$2')
 const number = v => v == null ? '' : +v.toPrecision(5) + ''
 
 // A constructed sheet needs no <style>, so a strict content policy lets it be; the root may be a shadow root

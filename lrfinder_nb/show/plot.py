@@ -197,7 +197,7 @@ def plot_runs(runs,  # a `Consensus`
     _draw_ticks(ax, runs)
     with suppress(ValueError): _draw_middle(ax, runs)
     if not runs.problem: _draw_rate(ax, runs.lr, ORANGE, runs.interval, 'recommended')
-    title = runs.problem or f'lr {runs.lr:.2e}: {runs.why}'
+    title = runs.problem or f'lr {runs.lr:.1e}: {runs.why}'
     _dress(ax, [a.curve for a in runs.runs], map(trend_window, runs.runs), title)
     return ax
 

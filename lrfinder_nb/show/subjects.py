@@ -37,13 +37,13 @@ def compared(hand:float,  # a rate chosen by hand
              interval:tuple|None=None,  # (low, high) of the suggestion
             ) -> str:
     "How a rate chosen by hand compares to the suggestion, in a sentence"
-    if not found: return f'you chose {hand:.2e}; the curve suggests no rate to compare it with'
+    if not found: return f'you chose {hand:.1e}; the curve suggests no rate to compare it with'
     ratio = hand/found.lr
     far = f'{ratio:.1f} times' if ratio > 1 else f'{1/ratio:.1f} times below'
     if .99 < ratio < 1.01: far = 'about the same as'
     inside = interval and interval[0] <= hand <= interval[1]
     where = '' if not interval else ', inside its interval' if inside else ', outside its interval'
-    return f'you chose {hand:.2e}: {far} the suggestion ({found.lr:.2e}){where}'
+    return f'you chose {hand:.1e}: {far} the suggestion ({found.lr:.1e}){where}'
 
 # %% ../../nbs/show/05_subjects.ipynb #f780d711
 def span_words(interval) -> str:
@@ -54,7 +54,7 @@ def span_words(interval) -> str:
 def rate_words(lr, found=None) -> str:
     "A rate in large type; one that rests on the last point seen says so"
     if lr is None: return 'no suggestion'
-    return f'lr at least {lr:.1e}' if getattr(found, 'at_least', False) else f'lr {lr:.2e}'
+    return f'lr at least {lr:.1e}' if getattr(found, 'at_least', False) else f'lr {lr:.1e}'
 
 # %% ../../nbs/show/05_subjects.ipynb #532af340
 def read(curve:LossCurve, **settings):
@@ -78,7 +78,7 @@ def rule_row(analysis, name:str) -> dict:
 # %% ../../nbs/show/05_subjects.ipynb #f03afe00
 def rates_row(rates:dict) -> dict:
     "Rates of the rules as numbers and texts"
-    return {name: dict(lr=lr, rate=f'{lr:.2e}') for name, lr in rates.items()}
+    return {name: dict(lr=lr, rate=f'{lr:.1e}') for name, lr in rates.items()}
 
 # %% ../../nbs/show/05_subjects.ipynb #8d05c827
 class One:
@@ -148,7 +148,7 @@ class Several:
 
     def reading(self, runs, frame):
         "What is said of each run"
-        said = {n: a.problem or f'lr {a.found.lr:.2e}' for n, a in zip(runs.names, runs.runs)}
+        said = {n: a.problem or f'lr {a.found.lr:.1e}' for n, a in zip(runs.names, runs.runs)}
         return dict(runs={**dict.fromkeys(self.names, 'put aside'), **said}, drawn=list(runs.names))
 
     def layers(self, runs, frame, hand):

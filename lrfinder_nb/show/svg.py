@@ -221,7 +221,7 @@ def _name(item, shown, mark, place, row, chosen):
     line, ink = ('#e8833a', AMBER) if name == chosen else ('currentColor', 'currentColor')
     y = TOP - 15 - 11*row
     d = f'M{place:.0f} {y + 3}L{mark:.0f} {TOP - 7}V{TOP}'
-    tick = f'<path class="tick" d="{d}" stroke="{line}"><title>{escape(name)} {lr:.2e}</title></path>'
+    tick = f'<path class="tick" d="{d}" stroke="{line}"><title>{escape(name)} {lr:.1e}</title></path>'
     return tick + text(place, y, shown, size=11, fill=ink)
 
 # %% ../../nbs/show/01_svg.ipynb #e7e9be0a

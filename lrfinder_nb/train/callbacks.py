@@ -61,12 +61,10 @@ class Moment:
         return self.record.history()
 
     def __repr__(self):
-        return f'Moment(epoch {self.epoch} of {self.epochs}, step {self.step} of {self.epochs*self.steps})'
+        steps = self.epochs*self.steps
+        return f'Moment(epoch {self.epoch} of {self.epochs}, step {self.step} of {steps})'
 
 # %% ../../nbs/train/06_callbacks.ipynb #894f7fbe
-_MOMENTS = ('begin', 'step', 'epoch', 'end')
-
-
 class Callback:
     "Something that looks on while a training runs"
     def begin(self, now:Moment): "Before the first step"
@@ -74,28 +72,53 @@ class Callback:
     def epoch(self, now:Moment): "After each epoch and its validation"
     def end(self, now:Moment): "When the training has ended, however it did"
 
+# %% ../../nbs/train/06_callbacks.ipynb #a5936a48
+_MOMENTS = ('begin', 'step', 'epoch', 'end')
+
+
+def _check_callback(callback):
+    "Refuse an object that would never be called"
+    if isinstance(callback, type):
+        name = callback.__name__
+        raise TypeError(f"callbacks must be objects, got the class {name}; make one: {name}()")
+    if not any(callable(getattr(callback, name, None)) for name in _MOMENTS):
+        raise TypeError(f"a callback needs one of the methods {', '.join(_MOMENTS)}, got {callback!r:.60}; "
+                        "derive it from lrfinder_nb.Callback")
+
 
 def check_callbacks(callbacks  # what a user passed: None, or a list of callbacks
                    ) -> list:
     "The callbacks as a list; `TypeError` for something that is none"
     if callbacks is None: return []
     found = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    for c in found:
-        if isinstance(c, type):
-            raise TypeError(f"callbacks must be objects, got the class {c.__name__}; make one: {c.__name__}()")
-        if not any(callable(getattr(c, name, None)) for name in _MOMENTS):
-            raise TypeError(f"a callback needs one of the methods {', '.join(_MOMENTS)}, got {c!r:.60}; "
-                            "derive it from lrfinder_nb.Callback")
+    for callback in found: _check_callback(callback)
     return found
 
-
+# %% ../../nbs/train/06_callbacks.ipynb #bed655b5
 def methods_of(callbacks  # a list of callbacks
               ) -> dict:
     "The methods to call at each moment; those that do nothing are left out, and cost nothing"
-    def does(c, name): return hasattr(c, name) and getattr(type(c), name, None) is not getattr(Callback, name)
-    return {name: [getattr(c, name) for c in callbacks if does(c, name)] for name in _MOMENTS}
+    def does(callback, name):
+        own = getattr(type(callback), name, None)
+        return hasattr(callback, name) and own is not getattr(Callback, name)
+    return {name: [getattr(x, name) for x in callbacks if does(x, name)] for name in _MOMENTS}
+
+# %% ../../nbs/train/06_callbacks.ipynb #4443a136
+def _sign(monitor, mode):
+    "1 for a number that should fall, -1 for one that should rise"
+    mode = mode or ('min' if str(monitor).endswith('loss') else mode)
+    if mode in ('min', 'max'): return 1 if mode == 'min' else -1
+    raise ValueError(f"mode must be 'min' or 'max' for {monitor!r}, got {mode!r:.60}; "
+                     "pass mode='max' for an accuracy")
 
 # %% ../../nbs/train/06_callbacks.ipynb #a30f0401
+def _read(row, monitor):
+    "The number called `monitor` in the row of an epoch"
+    if monitor in row: return row[monitor]
+    there = ', '.join(name for name in row if name not in ('epoch', 'seconds', 'lr'))
+    raise ValueError(f"no epoch has a {monitor!r}, only {there}; pass valid_dl and metrics, or another name")
+
+# %% ../../nbs/train/06_callbacks.ipynb #012376cc
 class Watched:
     "One number of each epoch, and the best so far"
     def __init__(self,
@@ -103,24 +126,20 @@ class Watched:
                  mode:str|None=None,  # 'min' or 'max'; None for 'min' where the name ends in 'loss'
                  min_delta:float=0.,  # what a better value must differ by
                 ):
-        mode = mode or ('min' if str(monitor).endswith('loss') else mode)
-        if mode not in ('min', 'max'):
-            raise ValueError(f"mode must be 'min' or 'max' for {monitor!r}, got {mode!r:.60}; "
-                             "pass mode='max' for an accuracy")
-        self.monitor, self.sign = monitor, 1 if mode == 'min' else -1
-        self.min_delta = check_number('min_delta', min_delta, least=0, hint='0 lets any better value count')
+        self.monitor, self.sign = monitor, _sign(monitor, mode)
+        hint = '0 lets any better value count'
+        self.min_delta = check_number('min_delta', min_delta, least=0, hint=hint)
         self.best, self.epoch = None, 0
 
     def better(self, row) -> bool:
         "Whether this epoch is the best so far; then it is remembered"
-        if self.monitor not in row:
-            there = ', '.join(name for name in row if name not in ('epoch', 'seconds', 'lr'))
-            raise ValueError(f"no epoch has a {self.monitor!r}, only {there}; "
-                             "pass valid_dl and metrics, or another name")
-        value = self.sign*row[self.monitor]
+        value = self.sign*_read(row, self.monitor)
         if not value < (float('inf') if self.best is None else self.best - self.min_delta): return False
         self.best, self.epoch = value, row['epoch']
         return True
+
+    def state_dict(self): return dict(best=self.best, epoch=self.epoch)
+    def load_state_dict(self, saved): self.best, self.epoch = saved['best'], saved['epoch']
 
 # %% ../../nbs/train/06_callbacks.ipynb #b01b183d
 class EarlyStopping(Callback):
@@ -131,16 +150,23 @@ class EarlyStopping(Callback):
                  mode:str|None=None,  # 'min' or 'max', as in `Watched`
                  min_delta:float=0.,  # what counts as an improvement
                 ):
-        self.watched, self.patience = Watched(monitor, mode, min_delta), check_count('patience', patience)
+        self.watched = Watched(monitor, mode, min_delta)
+        self.patience = check_count('patience', patience)
 
     def epoch(self, now):
         if self.watched.better(now.row) or now.epoch - self.watched.epoch < self.patience: return
         now.stop(f'{self.watched.monitor} has not improved for {self.patience} epochs')
 
-    def state_dict(self): return dict(best=self.watched.best, epoch=self.watched.epoch)
-    def load_state_dict(self, saved): self.watched.best, self.watched.epoch = saved['best'], saved['epoch']
+    def state_dict(self): return self.watched.state_dict()
+    def load_state_dict(self, saved): self.watched.load_state_dict(saved)
 
 # %% ../../nbs/train/06_callbacks.ipynb #2bc6a182
+def _copies(model):
+    "The `state_dict` of a model with copies of its tensors"
+    state = model.state_dict()
+    return {name: x.detach().clone() if hasattr(x, 'detach') else x for name, x in state.items()}
+
+# %% ../../nbs/train/06_callbacks.ipynb #fcfc2960
 class KeepBest(Callback):
     "Gives the model the weights of its best epoch when the training ends"
     def __init__(self,
@@ -149,19 +175,17 @@ class KeepBest(Callback):
                 ): self.watched, self.weights = Watched(monitor, mode), {}
 
     def epoch(self, now):
-        if self.watched.better(now.row): self.weights = {k: _copy(v) for k, v in now.model.state_dict().items()}
+        if self.watched.better(now.row): self.weights = _copies(now.model)
 
     def end(self, now):
         if not self.weights: return
         now.model.load_state_dict(self.weights)
         now.record.kept = self.watched.epoch
 
-    def state_dict(self): return dict(best=self.watched.best, epoch=self.watched.epoch, weights=self.weights)
+    def state_dict(self): return dict(self.watched.state_dict(), weights=self.weights)
     def load_state_dict(self, saved):
-        self.watched.best, self.watched.epoch, self.weights = saved['best'], saved['epoch'], saved['weights']
-
-
-def _copy(value): return value.detach().clone() if hasattr(value, 'detach') else value
+        self.watched.load_state_dict(saved)
+        self.weights = saved['weights']
 
 # %% ../../nbs/train/06_callbacks.ipynb #ec385826
 def _tensorboard():
@@ -171,59 +195,71 @@ def _tensorboard():
         for name, value in values.items(): writer.add_scalar(name, value, step)
     return write, writer.close
 
-
+# %% ../../nbs/train/06_callbacks.ipynb #c6170abb
 def _wandb():
     import wandb
     opened = wandb.run is None
     run = wandb.init() if opened else wandb.run
     return run.log, run.finish if opened else lambda: None
 
-
+# %% ../../nbs/train/06_callbacks.ipynb #b3e137fb
 def _mlflow():
     import mlflow
     opened = mlflow.active_run() is None
     if opened: mlflow.start_run()
     return mlflow.log_metrics, mlflow.end_run if opened else lambda: None
 
-
+# %% ../../nbs/train/06_callbacks.ipynb #5a17c70a
 LOGGERS = dict(tensorboard=_tensorboard, wandb=_wandb, mlflow=_mlflow)
 
 # %% ../../nbs/train/06_callbacks.ipynb #46e4c14e
+def _check_logger(to):
+    "Refuse a logger that is unknown or not installed"
+    if callable(to): return
+    if to not in LOGGERS:
+        raise ValueError("log_to must be 'tensorboard', 'wandb', 'mlflow' or write(values, step), "
+                         f"got {to!r:.60}; pass log_to='tensorboard'")
+    try: import_module(to)
+    except ImportError:
+        raise ImportError(f"log_to={to!r} needs {to}, which is not installed: "
+                          f"pip install {to}") from None
+
+# %% ../../nbs/train/06_callbacks.ipynb #790cd830
 class TrainingLog(Callback):
     "Writes losses, rates and epochs to a logger"
     def __init__(self,
                  to,  # 'tensorboard', 'wandb', 'mlflow', or a function write(values, step)
                 ):
-        if not callable(to) and to not in LOGGERS:
-            raise ValueError(f"log_to must be 'tensorboard', 'wandb', 'mlflow' or write(values, step), got {to!r:.60}; "
-                             "pass log_to='tensorboard'")
-        try: callable(to) or import_module(to)
-        except ImportError:
-            raise ImportError(f"log_to={to!r} needs {to}, which is not installed: pip install {to}") from None
+        _check_logger(to)
         self.to, self.written = to, 0
 
     def begin(self, now):
         self.write, self.close, self.written = None, lambda: None, len(now.losses)
-        if first(): self.write, self.close = (self.to, self.close) if callable(self.to) else LOGGERS[self.to]()
+        if not first(): return
+        if callable(self.to): self.write = self.to
+        else: self.write, self.close = LOGGERS[self.to]()
 
     def step(self, now):
         if not self.write: return
-        for i in range(self.written, len(now.losses)): self.write(dict(loss=now.losses[i], lr=now.lrs[i]), step=i)
+        for i in range(self.written, len(now.losses)):
+            self.write(dict(loss=now.losses[i], lr=now.lrs[i]), step=i)
         self.written = len(now.losses)
 
     def epoch(self, now):
         self.step(now)
-        if self.write: self.write({k: v for k, v in now.row.items() if k != 'lr'}, step=self.written)
+        row = {name: x for name, x in now.row.items() if name != 'lr'}
+        if self.write: self.write(row, step=self.written)
 
     def end(self, now):
         self.step(now)
         self.close()
 
-
+# %% ../../nbs/train/06_callbacks.ipynb #c14cebf2
 def loggers(log_to  # None, a logger or a list of them, as in `TrainingLog`
            ) -> list:
     "Callbacks that write to these loggers"
-    return [TrainingLog(to) for to in (log_to if isinstance(log_to, (list, tuple)) else [log_to]) if to is not None]
+    wanted = log_to if isinstance(log_to, (list, tuple)) else [log_to]
+    return [TrainingLog(to) for to in wanted if to is not None]
 
 # %% ../../nbs/train/06_callbacks.ipynb #dfae9291
 class Lines:
@@ -234,15 +270,27 @@ class Lines:
     def step(self, record): "Nothing: a line for each step would be too many"
     def epoch(self, history):
         row = history.epochs[-1]
-        if not self.said: print('  '.join(f'{k:>10}' for k in row), flush=True)
-        print('  '.join(f'{v:>10.4g}' for v in row.values()), flush=True)
+        if not self.said: print('  '.join(f'{name:>10}' for name in row), flush=True)
+        print('  '.join(f'{x:>10.4g}' for x in row.values()), flush=True)
         self.said += 1
     def finish(self, history):
         if history.ended == 'completed': return
         why = f' ({history.why})' if history.why else ''
-        print(f'{history.ended} after {len(history)} epochs and {len(history.losses)} steps{why}', flush=True)
+        steps = f'{len(history)} epochs and {len(history.losses)} steps'
+        print(f'{history.ended} after {steps}{why}', flush=True)
 
 # %% ../../nbs/train/06_callbacks.ipynb #9e05e612
+def _live(now):
+    "The live view, where a notebook shows it"
+    ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
+    if not ip or not getattr(ip, 'kernel', None): return None
+    with suppress(ImportError):     # without ipywidgets, lines
+        from lrfinder_nb.show.live import LiveTraining
+        view = LiveTraining(now.epochs, now.steps, stop=lambda: now.stop('', 'stopped'))
+        view._ipython_display_()
+        return view
+
+# %% ../../nbs/train/06_callbacks.ipynb #a9b125c9
 class TrainingDisplay(Callback):
     "Shows a training in a notebook, or as lines"
     def __init__(self, view=None): self.view = view
@@ -254,19 +302,8 @@ class TrainingDisplay(Callback):
     def epoch(self, now): self.view.epoch(now.history)
     def end(self, now): self.view.finish(now.history)
 
-
-def _live(now):
-    "The live view, where a notebook shows it"
-    ip = 'IPython' in sys.modules and sys.modules['IPython'].get_ipython()
-    if not ip or not getattr(ip, 'kernel', None): return None
-    with suppress(ImportError):     # without ipywidgets, lines
-        from lrfinder_nb.show.live import LiveTraining
-        view = LiveTraining(now.epochs, now.steps, stop=lambda: now.stop('', 'stopped'))
-        view._ipython_display_()
-        return view
-
-
-def displays(progress  # True, False, or a view with `step(record)`, `epoch(history)` and `finish(history)`
+# %% ../../nbs/train/06_callbacks.ipynb #50bd3928
+def displays(progress  # True, False, or a view with methods `step`, `epoch` and `finish`
             ) -> list:
     "What shows a training, in the first process only"
     if not progress or not first(): return []

@@ -21,26 +21,28 @@ from torch.utils.data import DataLoader
 
 from ..core.files import to_json, write_file
 from ..engine.parallel import first, gathered, rank
-from ..engine.state import generator_state, generators, set_generator_state, snapshot, snapshot_randomness
+from ..engine.state import (generator_state, generators, set_generator_state, snapshot,
+                                      snapshot_randomness)
 from .history import History, parse_history
 
 # %% ../../nbs/train/02_checkpoint.ipynb #154b42a8
 def _packed(state):
     "The state of a generator with lists for arrays, as the generator takes it too"
-    if isinstance(state, dict): return {k: _packed(v) for k, v in state.items()}
+    if isinstance(state, dict): return {name: _packed(x) for name, x in state.items()}
     if isinstance(state, tuple): return tuple(map(_packed, state))
     return state.tolist() if isinstance(state, np.ndarray) else state
 
-
+# %% ../../nbs/train/02_checkpoint.ipynb #27003528
 def randomness(owners=()  # loaders, modules and other objects that may own generators
               ) -> dict:
     "All random state, as tensors and plain numbers"
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    owned = [_packed(generator_state(rng)) for rng in generators(list(owners))]
     return dict(python=random.getstate(), numpy=_packed(np.random.get_state()), torch=torch.get_rng_state(),
-                cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-                owned=[_packed(generator_state(g)) for g in generators(list(owners))])
+                cuda=cuda, mps=mps, owned=owned)
 
-
+# %% ../../nbs/train/02_checkpoint.ipynb #8784d39f
 def put_randomness(saved:dict,  # what `randomness` said
                    owners=(),  # as in `randomness`
                   ):
@@ -49,26 +51,32 @@ def put_randomness(saved:dict,  # what `randomness` said
     np.random.set_state(saved['numpy'])
     torch.set_rng_state(saved['torch'])
     if saved['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(saved['cuda'])
-    if saved['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(saved['mps'])
-    for g, state in zip(generators(list(owners)), saved['owned']): set_generator_state(g, state)
+    if saved['mps'] is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(saved['mps'])
+    for rng, state in zip(generators(list(owners)), saved['owned']): set_generator_state(rng, state)
 
 # %% ../../nbs/train/02_checkpoint.ipynb #64b7d4b1
 _KIND = 'lrfinder_nb.kind'
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_CONTAINERS = {t.__name__: t for t in (list, tuple, set, frozenset, deque)}
+_CONTAINERS = {kind.__name__: kind for kind in (list, tuple, set, frozenset, deque)}
 
 
+def _array(value):
+    "An array or number of NumPy as a dict of plain values"
+    array = np.ascontiguousarray(value)
+    return {_KIND: 'array', 'dtype': array.dtype.str, 'shape': list(np.shape(value)), 'data': array.tobytes()}
+
+# %% ../../nbs/train/02_checkpoint.ipynb #dfd1f2cb
 def _encoded(value, depth=8):
     "`value` as tensors and plain Python; `TypeError` where it is something else"
-    if type(value) in _PLAIN or type(value) in (torch.Tensor, nn.Parameter): return value
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in 'biufc':
-        array = np.ascontiguousarray(value)
-        return {_KIND: 'array', 'dtype': array.dtype.str, 'shape': list(np.shape(value)), 'data': array.tobytes()}
-    if depth == 0 or type(value) not in (dict, *_CONTAINERS.values()): raise TypeError(type(value).__name__)
+    if type(value) in (*_PLAIN, torch.Tensor, nn.Parameter): return value
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in 'biufc': return _array(value)
+    known = (dict, *_CONTAINERS.values())
+    if depth == 0 or type(value) not in known: raise TypeError(type(value).__name__)
     items = [x for pair in value.items() for x in pair] if type(value) is dict else value
     return {_KIND: type(value).__name__, 'items': [_encoded(x, depth - 1) for x in items]}
 
-
+# %% ../../nbs/train/02_checkpoint.ipynb #b8d0b0c2
 def _decoded(saved):
     "The value that `_encoded` wrote down"
     if not isinstance(saved, dict): return saved
@@ -76,32 +84,74 @@ def _decoded(saved):
         array = np.frombuffer(saved['data'], saved['dtype']).reshape(saved['shape'])
         return array.copy() if saved['shape'] else array[()]
     items = [_decoded(x) for x in saved['items']]
-    return dict(zip(items[::2], items[1::2])) if saved[_KIND] == 'dict' else _CONTAINERS[saved[_KIND]](items)
+    if saved[_KIND] == 'dict': return dict(zip(items[::2], items[1::2]))
+    return _CONTAINERS[saved[_KIND]](items)
 
-# %% ../../nbs/train/02_checkpoint.ipynb #805db7e5
-def _feed(h, x):
-    "Pass types, lengths and content of `x` to the hash"
-    if isinstance(x, torch.Tensor):
-        h.update(f'{x.dtype}{tuple(x.shape)}'.encode())
-        if x.layout == torch.strided: h.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    elif isinstance(x, (Mapping, list, tuple, set)):
-        h.update(f'{type(x).__name__}{len(x)}'.encode())
-        items = [i for pair in x.items() for i in pair] if isinstance(x, Mapping) else x
-        for item in sorted(items, key=repr) if isinstance(x, set) else items: _feed(h, item)
-    else: h.update(f'{type(x).__name__} {x!r};'.encode())
-
-
-def fingerprint(x  # tensors, and tuples, lists, sets and dicts of them and of plain values
-               ) -> str:
-    "A hash of `x` that any change of a type, a length or a value changes"
-    h = hashlib.sha256()
-    _feed(h, x)
-    return h.hexdigest()
-
-# %% ../../nbs/train/02_checkpoint.ipynb #9bbe787f
+# %% ../../nbs/train/02_checkpoint.ipynb #97f0184b
 _MODULE, _LOADER = set(vars(nn.Module())), {'data_source', 'dataset'}
 
 
+def _attributes(obj):
+    "The attributes of `obj` by name, and its buffers that are not persistent"
+    left_out = _MODULE if isinstance(obj, nn.Module) else _LOADER
+    held = {name: x for name, x in vars(obj).items() if name not in left_out}
+    return held | {name: obj._buffers[name] for name in getattr(obj, '_non_persistent_buffers_set', ())}
+
+# %% ../../nbs/train/02_checkpoint.ipynb #85a992b9
+def _written(obj):
+    "The attributes of `obj` that can be written down"
+    found = {}
+    for name, value in _attributes(obj).items():
+        try: found[name] = _encoded(value)
+        except TypeError: pass
+    return found
+
+# %% ../../nbs/train/02_checkpoint.ipynb #20ce0b4a
+def _filled(old, value):
+    "Whether the tensor or container `old` could take the content of `value`"
+    if isinstance(old, torch.Tensor) and isinstance(value, torch.Tensor):
+        if (old.shape, old.dtype) != (value.shape, value.dtype): return False
+        with torch.no_grad(): old.copy_(value)
+    elif type(old) is type(value) and isinstance(value, (list, deque, dict, set)):
+        old.clear()
+        (old.extend if isinstance(value, (list, deque)) else old.update)(value)
+    else: return False
+    return True
+
+# %% ../../nbs/train/02_checkpoint.ipynb #3a19ecc5
+def _put(obj, name, value):
+    "Set an attribute; into the container or tensor that is there, where it fits"
+    old = getattr(obj, name, None)
+    if _filled(old, value): return
+    both = isinstance(old, torch.Tensor) and isinstance(value, torch.Tensor)
+    setattr(obj, name, value.to(old.device) if both else value)
+
+# %% ../../nbs/train/02_checkpoint.ipynb #805db7e5
+def _feed_tensor(digest, x):
+    "Pass type, shape and bytes of a tensor to the hash"
+    digest.update(f'{x.dtype}{tuple(x.shape)}'.encode())
+    if x.layout != torch.strided: return
+    digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+# %% ../../nbs/train/02_checkpoint.ipynb #97ed60f4
+def _feed(digest, x):
+    "Pass types, lengths and content of `x` to the hash"
+    if isinstance(x, torch.Tensor): _feed_tensor(digest, x)
+    elif isinstance(x, (Mapping, list, tuple, set)):
+        digest.update(f'{type(x).__name__}{len(x)}'.encode())
+        items = [part for pair in x.items() for part in pair] if isinstance(x, Mapping) else x
+        for item in sorted(items, key=repr) if isinstance(x, set) else items: _feed(digest, item)
+    else: digest.update(f'{type(x).__name__} {x!r};'.encode())
+
+# %% ../../nbs/train/02_checkpoint.ipynb #b11baa6e
+def fingerprint(x  # tensors, and tuples, lists, sets and dicts of them and of plain values
+               ) -> str:
+    "A hash of `x` that any change of a type, a length or a value changes"
+    digest = hashlib.sha256()
+    _feed(digest, x)
+    return digest.hexdigest()
+
+# %% ../../nbs/train/02_checkpoint.ipynb #9bbe787f
 class Attributes:
     "Those attributes of objects that change while a training runs, as a `state_dict`"
     def __init__(self,
@@ -131,47 +181,20 @@ class Attributes:
             if obj is not None and type(obj).__name__ == kind: _put(obj, attribute, _decoded(value))
         self.changed |= saved.keys()
 
-# %% ../../nbs/train/02_checkpoint.ipynb #843b51e9
-def _written(obj):
-    "The attributes of `obj` that can be written down, and its buffers that are not persistent"
-    held = {k: v for k, v in vars(obj).items() if k not in (_MODULE if isinstance(obj, nn.Module) else _LOADER)}
-    held |= {k: obj._buffers[k] for k in getattr(obj, '_non_persistent_buffers_set', ())}
-    found = {}
-    for key, value in held.items():
-        try: found[key] = _encoded(value)
-        except TypeError: pass
-    return found
-
-
-def _put(obj, name, value):
-    "Set an attribute; into the container or tensor that is there, where it fits"
-    old = getattr(obj, name, None)
-    if isinstance(old, torch.Tensor) and isinstance(value, torch.Tensor):
-        if old.shape == value.shape and old.dtype == value.dtype:
-            with torch.no_grad(): return old.copy_(value)
-        value = value.to(old.device)
-    elif type(old) is type(value) and isinstance(value, (list, deque)):
-        old.clear()
-        return old.extend(value)
-    elif type(old) is type(value) and isinstance(value, (dict, set)):
-        old.clear()
-        return old.update(value)
-    setattr(obj, name, value)
-
 # %% ../../nbs/train/02_checkpoint.ipynb #2755a129
 def modules_of(model:nn.Module  # a module
             ) -> dict:
     "The module and all in it, by name"
-    return {f'model.{name}': m for name, m in model.named_modules()}
+    return {f'model.{name}': module for name, module in model.named_modules()}
 
-
+# %% ../../nbs/train/02_checkpoint.ipynb #0fe61f85
 def samplers_of(loader  # a loader, or one around another
                ) -> dict:
     "Its samplers by name, the one inside a batch sampler too"
     while hasattr(loader, 'loader'): loader = loader.loader
-    outer = {'sampler': getattr(loader, 'sampler', None), 'batch_sampler': getattr(loader, 'batch_sampler', None)}
-    outer['inner'] = getattr(outer['batch_sampler'], 'sampler', None)
-    return {name: s for name, s in outer.items() if hasattr(s, '__dict__')}
+    found = {name: getattr(loader, name, None) for name in ('sampler', 'batch_sampler')}
+    found['inner'] = getattr(found['batch_sampler'], 'sampler', None)
+    return {name: sampler for name, sampler in found.items() if hasattr(sampler, '__dict__')}
 
 # %% ../../nbs/train/02_checkpoint.ipynb #538aa1d0
 @contextmanager
@@ -194,9 +217,10 @@ def difference(there:dict,  # facts in the checkpoint
               ):
     "Where the facts differ and how, in words; None where they do not"
     for name in {**here, **there}:
-        a, b = there.get(name), here.get(name)
-        if isinstance(a, dict) and isinstance(b, dict) and (said := difference(a, b)): return f'{name} {said}'
-        if a != b: return f'{name} differs ({a!s:.60} there, {b!s:.60} here)'
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, dict) and isinstance(new, dict) and (said := difference(old, new)):
+            return f'{name} {said}'
+        if old != new: return f'{name} differs ({old!s:.60} there, {new!s:.60} here)'
 
 # %% ../../nbs/train/02_checkpoint.ipynb #552803d1
 _CHECKPOINT, _OTHER_PATH = 'lrfinder_nb.checkpoint', 'choose another path, or move the file away'
@@ -206,17 +230,19 @@ def check_path(path  # where a checkpoint is to go
               ) -> Path:
     "`path` as a Path; an error where no file can be written there"
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise ValueError(f"checkpoint must be the path of a file, got {path!r:.60}; pass 'run.pt', or leave it out")
+        raise ValueError(f"checkpoint must be the path of a file, got {path!r:.60}; "
+                         "pass 'run.pt', or leave it out")
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"checkpoint must be the path of a file, got the folder '{path}'; "
                                 f"pass '{path/'run.pt'}'")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise OSError(f"cannot write the checkpoint to '{path}' (its folder does not exist or cannot be written); "
+        raise OSError(f"cannot write the checkpoint to '{path}' "
+                      "(its folder does not exist or cannot be written); "
                       "choose a file in a folder that exists and can be written")
     return path
 
-
+# %% ../../nbs/train/02_checkpoint.ipynb #dd3526a8
 def save_checkpoint(path:Path,  # file to write
                     facts:dict,  # what a later training must agree on
                     parts:dict,  # objects with a `state_dict`, by name
@@ -224,48 +250,61 @@ def save_checkpoint(path:Path,  # file to write
                     history:History,  # what happened so far
                    ):
     "Write a checkpoint, on the first rank only, with the random state of all"
-    everyone = gathered(randomness(owners))
+    everyone, record = gathered(randomness(owners)), to_json(history.to_dict()).decode()
     if not first(): return
-    body = dict(kind=_CHECKPOINT, facts=facts, random=everyone, history=to_json(history.to_dict()).decode(),
-                parts={name: part.state_dict() for name, part in parts.items()})
+    states = {name: part.state_dict() for name, part in parts.items()}
+    body = dict(kind=_CHECKPOINT, facts=facts, random=everyone, history=record, parts=states)
     body['fingerprint'] = fingerprint(body)
     write_file(path, 'the checkpoint', lambda f: torch.save(body, f))
 
-# %% ../../nbs/train/02_checkpoint.ipynb #dd3526a8
+# %% ../../nbs/train/02_checkpoint.ipynb #505d26db
+def _read_body(path):
+    "What a checkpoint holds beside its fingerprint; `ValueError` where it is none, or damaged"
+    body, why = None, 'it holds something else'
+    try:
+        with warnings.catch_warnings(action='ignore'):
+            body = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error: why = type(error).__name__
+    if not isinstance(body, dict) or body.get('kind') != _CHECKPOINT:
+        raise ValueError(f"'{path}' is not a checkpoint of fit_one_cycle ({why}); {_OTHER_PATH}")
+    if body.pop('fingerprint', None) == fingerprint(body): return body
+    raise ValueError(f"the checkpoint '{path}' is damaged (its content is not what was written); "
+                     f"{_OTHER_PATH}")
+
+# %% ../../nbs/train/02_checkpoint.ipynb #e5369d33
 def load_checkpoint(path,  # file to read
                     facts:dict,  # what it must agree on
                    ):
-    "What a checkpoint at `path` holds, or None without one; `ValueError` where it is none, or of something else"
+    "What a checkpoint at `path` holds, or None without one; `ValueError` where it is of something else"
     if not Path(path).exists(): return None
-    body, why = None, 'it holds something else'
-    try:
-        with warnings.catch_warnings(action='ignore'): body = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: why = type(e).__name__
-    if not isinstance(body, dict) or body.get('kind') != _CHECKPOINT:
-        raise ValueError(f"'{path}' is not a checkpoint of fit_one_cycle ({why}); {_OTHER_PATH}")
-    if body.pop('fingerprint', None) != fingerprint(body):
-        raise ValueError(f"the checkpoint '{path}' is damaged (its content is not what was written); {_OTHER_PATH}")
+    body = _read_body(path)
     there = {name: fact for name, fact in body['facts'].items() if name in facts}
     if said := difference(there, {name: facts[name] for name in there}):
         raise ValueError(f"the checkpoint '{path}' is of another training: its {said}; {_OTHER_PATH}")
     return body
 
 # %% ../../nbs/train/02_checkpoint.ipynb #379967df
+def _way_back(parts, owners):
+    "Functions that put the parts and all random state back to what they are now"
+    seen = set()
+    back = [snapshot(part, seen) for part in parts.values()]
+    back += [partial(set_generator_state, rng, generator_state(rng)) for rng in generators(list(owners))]
+    return [*back, snapshot_randomness()]
+
+# %% ../../nbs/train/02_checkpoint.ipynb #30786efc
 def resume(path,  # where `saved` was read from, for the error
            saved:dict,  # what `load_checkpoint` gave
            parts:dict,  # as in `save_checkpoint`
            owners,  # as in `save_checkpoint`
           ) -> History:
     "Bring everything to the state of the checkpoint; its history"
-    seen = set()
-    back = [snapshot(part, seen) for part in parts.values()]
-    back += [partial(set_generator_state, g, generator_state(g)) for g in generators(list(owners))]
-    back += [snapshot_randomness()]
+    back = _way_back(parts, owners)
     try:
         history = parse_history(saved['history'])
         for name, part in parts.items(): part.load_state_dict(saved['parts'][name])
         put_randomness(saved['random'][rank()], owners)
         return history
-    except Exception as e:
+    except Exception as error:
         for put in back: put()
-        raise ValueError(f"the checkpoint '{path}' is damaged ({type(e).__name__}); {_OTHER_PATH}") from None
+        kind = type(error).__name__
+        raise ValueError(f"the checkpoint '{path}' is damaged ({kind}); {_OTHER_PATH}") from None

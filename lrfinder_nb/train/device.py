@@ -16,13 +16,19 @@ def _there(available):
     accelerators = dict(cuda=torch.cuda, mps=torch.backends.mps)
     return {name for name, backend in accelerators.items() if backend.is_available()}
 
-
+# %% ../../nbs/train/00_device.ipynb #7ba26a78
 def best_device(available=None  # names of the devices that are there; None to look
                ) -> torch.device:
     "'cuda', 'mps' or 'cpu': the first of them that is there"
     return torch.device(next((name for name in ('cuda', 'mps') if name in _there(available)), 'cpu'))
 
 # %% ../../nbs/train/00_device.ipynb #286d833d
+def _is_there(device, available):
+    "Whether this machine has the accelerator, with its number"
+    if device.type not in _there(available): return False
+    return device.type != 'cuda' or available is not None or (device.index or 0) < torch.cuda.device_count()
+
+# %% ../../nbs/train/00_device.ipynb #292b47c8
 def check_device(device,  # a device or its name
                  available=None,  # as in `best_device`
                 ) -> torch.device:
@@ -31,12 +37,16 @@ def check_device(device,  # a device or its name
     except (RuntimeError, TypeError):
         raise ValueError(f"device must be one that torch knows, got {device!r:.60}; "
                          "pass 'cuda', 'mps' or 'cpu'") from None
-    missing = found.type not in _there(available)
-    if found.type == 'cuda' and available is None: missing |= (found.index or 0) >= torch.cuda.device_count()
-    if found.type in ('cuda', 'mps') and missing:
+    if found.type in ('cuda', 'mps') and not _is_there(found, available):
         raise ValueError(f"device {str(found)!r} is not there on this machine; "
                          f"leave device out, or pass {str(best_device(available))!r}")
     return found
+
+# %% ../../nbs/train/00_device.ipynb #75b2e467
+def _move_moments(state, device):
+    "Move what an optimizer remembers about one parameter, but for its counters"
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor) and value.ndim: state[name] = value.to(device)
 
 # %% ../../nbs/train/00_device.ipynb #5c9b3dff
 def place(model:nn.Module,  # the model
@@ -46,9 +56,8 @@ def place(model:nn.Module,  # the model
     "Move the model and what the optimizer remembers to `device`; `ValueError` for a model in two places"
     if device is not None:
         model.to(device)
-        for state in optimizer.state.values():
-            state.update({k: v.to(device) for k, v in state.items() if isinstance(v, torch.Tensor) and v.ndim})
-    places = sorted({str(p.device) for p in model.parameters()})
+        for state in optimizer.state.values(): _move_moments(state, device)
+    places = sorted({str(weight.device) for weight in model.parameters()})
     if len(places) > 1:
         raise ValueError(f"the model's parameters are on {' and '.join(places)}; "
                          f"bring them to one device: model.to('{best_device()}')")
@@ -60,5 +69,5 @@ def channels_last(batch  # a tensor, or a tuple, list or dict of them
     def turn(x):
         if not isinstance(x, torch.Tensor) or x.ndim != 4: return x
         return x.contiguous(memory_format=torch.channels_last)
-    if isinstance(batch, dict): return {k: turn(v) for k, v in batch.items()}
+    if isinstance(batch, dict): return {name: turn(x) for name, x in batch.items()}
     return type(batch)(map(turn, batch)) if type(batch) in (tuple, list) else turn(batch)

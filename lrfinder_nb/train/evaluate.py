@@ -7,6 +7,7 @@ __all__ = ['accuracy', 'named_metrics', 'evaluate']
 
 # %% ../../nbs/train/03_evaluate.ipynb #2f7acfc5
 from collections.abc import Mapping
+from contextlib import contextmanager
 from numbers import Number
 
 import torch
@@ -21,7 +22,7 @@ def _logits(output):
     if isinstance(output, Mapping): return output.get('logits', output)
     return getattr(output, 'logits', output)
 
-
+# %% ../../nbs/train/03_evaluate.ipynb #484431ae
 def accuracy(output,  # logits, shape (b, classes)
              target,  # class indices, shape (b,), or probabilities, shape (b, classes)
             ) -> torch.Tensor:
@@ -34,15 +35,19 @@ def _counts(metric):
     "Whether a metric counts as it goes: `reset`, `update`, `compute`"
     return all(callable(getattr(metric, name, None)) for name in ('reset', 'update', 'compute'))
 
+# %% ../../nbs/train/03_evaluate.ipynb #2670b737
+def _spelled(name):
+    "The metrics that a word stands for"
+    if name == 'accuracy': return dict(accuracy=accuracy)
+    raise ValueError(f"metrics must be 'accuracy' or a dict of names to functions, got {name!r:.60}; "
+                     "pass metrics='accuracy', or a function by name: metrics=dict(error=f)")
 
-def named_metrics(metrics  # None, 'accuracy', a metric that counts, or a dict of names to such metrics and functions
+# %% ../../nbs/train/03_evaluate.ipynb #01b3901c
+def named_metrics(metrics  # None, 'accuracy', a metric that counts, or a dict of names to metrics
                  ) -> dict:
     "Metrics by name; the name is empty for one that names its own values"
     if metrics is None: return {}
-    if isinstance(metrics, str):
-        if metrics == 'accuracy': return dict(accuracy=accuracy)
-        raise ValueError(f"metrics must be 'accuracy' or a dict of names to functions, got {metrics!r:.60}; "
-                         "pass metrics='accuracy', or a function by name: metrics=dict(error=f)")
+    if isinstance(metrics, str): return _spelled(metrics)
     if isinstance(metrics, type) and _counts(metrics):
         raise TypeError(f"metrics must be an object, got the class {metrics.__name__}; "
                         f"make one: {metrics.__name__}(...)")
@@ -57,15 +62,16 @@ def _one(name, value):
     "What a metric returned, if it is one number"
     if isinstance(value, torch.Tensor) and value.numel() == 1: return value
     if isinstance(value, Number) and not isinstance(value, complex): return value
-    got = f'shape {tuple(value.shape)}' if isinstance(value, torch.Tensor) else f'{type(value).__name__} {value!r:.40}'
+    is_tensor = isinstance(value, torch.Tensor)
+    got = f'shape {tuple(value.shape)}' if is_tensor else f'{type(value).__name__} {value!r:.40}'
     raise TypeError(f"the metric {name!r} must return one number, got {got}; average it with .mean()")
 
-
+# %% ../../nbs/train/03_evaluate.ipynb #22cb94e0
 def _computed(name, metric):
     "The values of a metric that counts, as floats by name"
     value, own = metric.compute(), type(metric).__name__
     if not isinstance(value, Mapping): return {name or own: float(_one(name or own, value))}
-    return {f'{name}_{key}' if name else str(key): float(_one(key, v)) for key, v in value.items()}
+    return {f'{name}_{key}' if name else str(key): float(_one(key, x)) for key, x in value.items()}
 
 # %% ../../nbs/train/03_evaluate.ipynb #9dbf5735
 def _target(batch, device):
@@ -76,13 +82,13 @@ def _target(batch, device):
         found = next((fields[name] for name in TARGETS if name in fields), None)
     return found.to(device) if isinstance(found, torch.Tensor) else found
 
-
+# %% ../../nbs/train/03_evaluate.ipynb #3776c945
 def _size(batch):
     "How many samples a batch holds, 1 where it does not say"
     values = [batch]
     if isinstance(batch, (tuple, list)): values = batch
     elif isinstance(batch, Mapping): values = batch.values()
-    return next((len(v) for v in values if isinstance(v, torch.Tensor) and v.ndim), 1)
+    return next((len(x) for x in values if isinstance(x, torch.Tensor) and x.ndim), 1)
 
 # %% ../../nbs/train/03_evaluate.ipynb #7edc05d1
 class _Measures:
@@ -108,9 +114,36 @@ class _Measures:
         "All values by name, in the order of the metrics"
         found = {}
         for name, metric in self.metrics.items():
-            found |= _computed(name, metric) if name in self.counting else {name: means[self.means.index(name)]}
+            counts = name in self.counting
+            found |= _computed(name, metric) if counts else {name: means[self.means.index(name)]}
         for metric in self.counting.values(): metric.reset()
         return found
+
+# %% ../../nbs/train/03_evaluate.ipynb #3ebd8135
+@contextmanager
+def _evaluating(model, see):
+    "The model in eval mode in the block; `see` is called with each of its outputs"
+    modes = [(module, module.training) for module in model.modules()]
+    hook = model.register_forward_hook(lambda module, inputs, output: see(output))
+    model.eval()
+    try: yield
+    finally:
+        hook.remove()
+        for module, training in modes: module.training = training
+
+# %% ../../nbs/train/03_evaluate.ipynb #640c5a92
+def _pass(step, valid_dl, measures):
+    "The sums over a pass: samples, losses, means"
+    outputs, dtype = [], torch.float64 if step.device.type == 'cpu' else torch.float32
+    sums = torch.zeros(2 + len(measures.means), device=step.device, dtype=dtype)
+    with _evaluating(step.model, outputs.append):
+        for batch in valid_dl:
+            outputs.clear()
+            loss = step.loss(batch, graded=False)
+            row = [1., loss, *measures.batch(outputs, _target(batch, step.device))]
+            row = [torch.as_tensor(x, device=step.device, dtype=dtype).reshape(()) for x in row]
+            sums += _size(batch)*torch.stack(row)
+    return sums
 
 # %% ../../nbs/train/03_evaluate.ipynb #1c04b938
 @torch.no_grad()
@@ -119,23 +152,8 @@ def evaluate(step:TrainStep,  # knows the model and the loss
              metrics=None,  # as in `named_metrics`
             ) -> dict:
     "`valid_loss` and the metrics, as floats; every module's mode comes back"
-    measures, outputs = _Measures(named_metrics(metrics), step.device), []
-    modes = [(m, m.training) for m in step.model.modules()]
-    dtype = torch.float64 if step.device.type == 'cpu' else torch.float32
-    sums = torch.zeros(2 + len(measures.means), device=step.device, dtype=dtype)
-    hook = step.model.register_forward_hook(lambda m, i, o: outputs.append(o))
-    step.model.eval()
-    try:
-        for batch in valid_dl:
-            outputs.clear()
-            loss = step.loss(batch, graded=False)
-            row = [1., loss, *measures.batch(outputs, _target(batch, step.device))]
-            row = [torch.as_tensor(x, device=step.device, dtype=dtype).reshape(()) for x in row]
-            sums += _size(batch)*torch.stack(row)
-    finally:
-        hook.remove()
-        for m, training in modes: m.training = training
-    n, *totals = summed(sums).tolist()
+    measures = _Measures(named_metrics(metrics), step.device)
+    n, *totals = summed(_pass(step, valid_dl, measures)).tolist()
     if not n: raise ValueError(NO_VALIDATION.format(type(valid_dl).__name__))
     loss, *means = (total/n for total in totals)
     return dict(valid_loss=loss, **measures.values(means))

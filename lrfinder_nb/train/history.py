@@ -19,51 +19,60 @@ from ..engine.parallel import mean_of_ranks, ranks
 # %% ../../nbs/train/01_history.ipynb #245199d9
 def best_row(rows  # dicts of epochs
             ) -> 'dict|None':
-    "The row with the smallest validation loss, or training loss where nothing was validated; None without one"
+    "The row with the smallest validation loss, or training loss without validation; None without a row"
     key = 'valid_loss' if any('valid_loss' in row for row in rows) else 'train_loss'
     rows = [row for row in rows if key in row]
     return min(rows, key=lambda row: (not math.isfinite(row[key]), row[key]), default=None)
 
 # %% ../../nbs/train/01_history.ipynb #fbe65c7b
+def _kept_row(rows, kept):
+    "The row of the epoch whose number is `kept`, or the last one; None without a row"
+    found = [row for row in rows if row['epoch'] == kept] or rows
+    return found[-1] if found else None
+
+# %% ../../nbs/train/01_history.ipynb #1832ca1e
 def _number(x): return f'{x:.4g}' if isinstance(x, float) else str(x)
-
-
-def _table(rows):
-    "The rows as HTML, the best one in bold"
-    names, best = list(dict.fromkeys(name for row in rows for name in row)), best_row(rows)
-    def line(cells, tag, style=''):
-        return f'<tr{style}>' + ''.join(f'<{tag}>{escape(_number(cell))}</{tag}>' for cell in cells) + '</tr>'
-    body = [line((row.get(name, '') for name in names), 'td', ' style=font-weight:bold' if row is best else '')
-            for row in rows]
-    return f'<table><thead>{line(names, "th")}</thead><tbody>{"".join(body)}</tbody></table>'
 
 
 def _last(rows):
     "The last row in words"
     if not rows: return 'no epoch finished'
-    return ', '.join(f'{k} {_number(v)}' for k, v in rows[-1].items() if k not in ('epoch', 'seconds', 'lr'))
+    shown = {name: x for name, x in rows[-1].items() if name not in ('epoch', 'seconds', 'lr')}
+    return ', '.join(f'{name} {_number(x)}' for name, x in shown.items())
 
-# %% ../../nbs/train/01_history.ipynb #1832ca1e
+# %% ../../nbs/train/01_history.ipynb #50ded07a
+def _line(cells, tag, style=''):
+    "One row of a table in HTML"
+    return f'<tr{style}>' + ''.join(f'<{tag}>{escape(_number(x))}</{tag}>' for x in cells) + '</tr>'
+
+
+def _table(rows):
+    "The rows as HTML, the best one in bold"
+    names, best = list(dict.fromkeys(name for row in rows for name in row)), best_row(rows)
+    styles = [' style=font-weight:bold' if row is best else '' for row in rows]
+    body = [_line((row.get(name, '') for name in names), 'td', style) for row, style in zip(rows, styles)]
+    return f'<table><thead>{_line(names, "th")}</thead><tbody>{"".join(body)}</tbody></table>'
+
+# %% ../../nbs/train/01_history.ipynb #132373e7
 @dataclass(frozen=True, repr=False)
 class History:
     "The record of a training"
     lrs: tuple = ()  # highest rate of the groups at each step
     losses: tuple = ()  # raw training loss of each step
-    epochs: tuple = ()  # a dict for each finished epoch: epoch, train_loss, valid_loss, metrics, lr, seconds
+    epochs: tuple = ()  # a dict for each finished epoch, with its losses and metrics
     ended: str = 'completed'  # 'completed', 'early', 'stopped' or 'non-finite'
     why: str = ''  # why it ended early
     kept: int|None = None  # number of the epoch whose weights the model has; None for the last one
 
     @property
     def best(self) -> 'dict|None':
-        "The epoch with the smallest validation loss, or training loss where nothing was validated; None without one"
+        "The epoch with the smallest validation loss, or training loss without validation; None without one"
         return best_row(self.epochs)
 
     @property
     def final(self) -> 'dict|None':
         "The epoch whose weights the model has now; None without one"
-        kept = [row for row in self.epochs if row['epoch'] == self.kept] or self.epochs
-        return kept[-1] if kept else None
+        return _kept_row(self.epochs, self.kept)
 
     def __len__(self): return len(self.epochs)
 
@@ -78,8 +87,9 @@ class History:
         return f'{_table(self.epochs)}<p style="margin:0">{escape(repr(self))}</p>'
 
     def to_dict(self):
-        return dict(schema='lrfinder_nb.history', version=1, lrs=list(self.lrs), losses=list(self.losses),
-                    epochs=[dict(row) for row in self.epochs], ended=self.ended, why=self.why, kept=self.kept)
+        fields = {name: getattr(self, name) for name in ('ended', 'why', 'kept')}
+        lists = dict(lrs=list(self.lrs), losses=list(self.losses), epochs=[dict(row) for row in self.epochs])
+        return dict(schema='lrfinder_nb.history', version=1, **lists, **fields)
 
     def save(self, path) -> Path:
         "Write the history to `path` as JSON, all or nothing"
@@ -91,29 +101,46 @@ class History:
         return plot_history(self, ax)
 
 # %% ../../nbs/train/01_history.ipynb #9997c70a
-def parse_history(text  # what `History.save` wrote
-                 ) -> History:
-    "The history in `text`, or a `ValueError` that says what is wrong with it"
-    body = json.loads(text)
-    if not isinstance(body, dict) or body.get('schema') != 'lrfinder_nb.history' or body.get('version') != 1:
-        raise ValueError("it does not say schema 'lrfinder_nb.history', version 1")
+def _check_fields(body):
+    "Refuse a content that is no history, with what is wrong in words"
+    named = isinstance(body, dict) and body.get('schema') == 'lrfinder_nb.history' and body.get('version') == 1
+    if not named: raise ValueError("it does not say schema 'lrfinder_nb.history', version 1")
     for name, kind in dict(lrs=list, losses=list, epochs=list, ended=str).items():
         if not isinstance(body.get(name), kind): raise ValueError(f'{name} is missing or no {kind.__name__}')
     if not all(isinstance(row, dict) and 'train_loss' in row for row in body['epochs']):
         raise ValueError('epochs holds something else than rows')
-    lrs, losses = ([read_number(x, name) for x in body[name]] for name in ('lrs', 'losses'))
-    rows = [{k: v if isinstance(v, int) else read_number(v, k) for k, v in row.items()} for row in body['epochs']]
-    why, kept = body.get('why', ''), body.get('kept')
-    if not isinstance(why, str) or not isinstance(kept, int|None): raise ValueError('why or kept is of another kind')
-    return History(tuple(lrs), tuple(losses), tuple(rows), body['ended'], why, kept)
+    if not (isinstance(body.get('why', ''), str) and isinstance(body.get('kept'), int|None)):
+        raise ValueError('why or kept is of another kind')
+
+# %% ../../nbs/train/01_history.ipynb #b22c4e88
+def _read_row(row):
+    "The row of an epoch with its numbers read; whole numbers stay whole"
+    return {name: x if isinstance(x, int) else read_number(x, name) for name, x in row.items()}
 
 
+def parse_history(text  # what `History.save` wrote
+                 ) -> History:
+    "The history in `text`, or a `ValueError` that says what is wrong with it"
+    body = json.loads(text)
+    _check_fields(body)
+    lrs, losses = (tuple(read_number(x, name) for x in body[name]) for name in ('lrs', 'losses'))
+    rows = tuple(map(_read_row, body['epochs']))
+    return History(lrs, losses, rows, body['ended'], body.get('why', ''), body.get('kept'))
+
+# %% ../../nbs/train/01_history.ipynb #4d36a368
 def load_history(path  # file that `History.save` wrote
                 ) -> History:
     "Read a history; `FileNotFoundError` without a file, `ValueError` where it holds anything else"
     try: return parse_history(read_file(path, 'a history'))
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f"'{path}' is not a saved history ({e}); pass a file that History.save wrote") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{path}' is not a saved history ({error}); "
+                         "pass a file that History.save wrote") from None
+
+# %% ../../nbs/train/01_history.ipynb #59422b0d
+def _fetched(losses):
+    "Losses that are tensors as floats, averaged over all processes"
+    if len(losses) == ranks() == 1: return [losses[0].item()]       # the usual case on the CPU, and the cheapest
+    return mean_of_ranks(torch.stack(losses)).tolist()
 
 # %% ../../nbs/train/01_history.ipynb #7f81ecb2
 class Record:
@@ -135,10 +162,7 @@ class Record:
     def fetch(self):
         "The index of the first loss that is not finite among those fetched now, or None"
         if not self.waiting: return None
-        start, waiting = len(self.losses), self.waiting
-        alone = len(waiting) == ranks() == 1        # the usual case on the CPU, and the cheapest
-        new = [waiting[0].item()] if alone else mean_of_ranks(torch.stack(waiting)).tolist()
-        self.waiting = []
+        start, new, self.waiting = len(self.losses), _fetched(self.waiting), []
         self.losses += new
         return next((start + i for i, loss in enumerate(new) if not math.isfinite(loss)), None)
 

@@ -8,6 +8,7 @@ __all__ = ['count_classes', 'Mixed', 'mixup', 'soft_cross_entropy']
 # %% ../../nbs/train/05_mixup.ipynb #cb1594ec
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,19 +18,37 @@ from torchvision.transforms import v2
 from ..core.checks import check_count, check_number
 
 # %% ../../nbs/train/05_mixup.ipynb #994df818
+def _labels_of(data):
+    "All labels of a data set as class indices, where it has them; else None"
+    labels = getattr(data, 'targets', None)
+    pairs = isinstance(data, TensorDataset) and len(data.tensors) == 2
+    if labels is None and pairs: labels = data.tensors[1]
+    if labels is None: return None
+    labels = torch.as_tensor(labels)
+    return labels if labels.ndim == 1 and not labels.is_floating_point() else None
+
+# %% ../../nbs/train/05_mixup.ipynb #7d117984
 def count_classes(loader  # a loader over a dataset
                  ) -> int:
     "How many classes the dataset of `loader` has, where it says so"
     data = getattr(loader, 'dataset', None)
     if getattr(data, 'classes', None): return len(data.classes)
-    labels = getattr(data, 'targets', None)
-    if labels is None and isinstance(data, TensorDataset) and len(data.tensors) == 2: labels = data.tensors[1]
-    if labels is not None and (labels := torch.as_tensor(labels)).ndim == 1 and not labels.is_floating_point():
-        return int(labels.max()) + 1
+    labels = _labels_of(data)
+    if labels is not None: return int(labels.max()) + 1
     raise ValueError(f"num_classes cannot be read from {type(data).__name__}; "
                      "pass it: mixup(loader, num_classes=10)")
 
 # %% ../../nbs/train/05_mixup.ipynb #fa2e0d54
+def _check_labels(y, num_classes):
+    "Refuse labels that are no class indices below `num_classes`"
+    if y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
+        raise TypeError("mixup needs one whole number per label, "
+                        f"got {y.dtype} of shape {tuple(y.shape)}; pass the class indices, not one-hot or soft labels")
+    if 0 <= int(y.min()) <= int(y.max()) < num_classes: return
+    raise ValueError(f"labels must lie from 0 to num_classes - 1 = {num_classes - 1}, "
+                     f"got {int(y.min())} to {int(y.max())}; raise num_classes")
+
+# %% ../../nbs/train/05_mixup.ipynb #85fd6511
 def _check_batch(batch, num_classes):
     "(images, labels) of a batch that can be mixed"
     is_pair = isinstance(batch, (list, tuple)) and len(batch) == 2
@@ -37,31 +56,37 @@ def _check_batch(batch, num_classes):
         raise TypeError(f"mixup needs batches of (images, labels), got {type(batch).__name__}; "
                         "mix inside your own collate_fn instead")
     x, y = batch
-    if y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
-        raise TypeError(f"mixup needs one whole number per label, got {y.dtype} of shape {tuple(y.shape)}; "
-                        "pass the class indices, not one-hot or soft labels")
-    if len(x) < 2:
+    if x.ndim and len(x) < 2:
         raise ValueError("mixup needs two images or more in a batch, got 1; "
                          "raise the batch size, or set drop_last=True")
-    if 0 <= int(y.min()) <= int(y.max()) < num_classes: return x, y.long()
-    raise ValueError(f"labels must lie from 0 to num_classes - 1 = {num_classes - 1}, "
-                     f"got {int(y.min())} to {int(y.max())}; raise num_classes")
+    _check_labels(y, num_classes)
+    return x, y.long()
 
 # %% ../../nbs/train/05_mixup.ipynb #c01e67f1
+def _seeded(f, state):
+    "(`f()` drawn from the random state `state`, the state afterwards); torch's own stays as it is"
+    outer = torch.get_rng_state()
+    torch.set_rng_state(state)
+    try: return f(), torch.get_rng_state()
+    finally: torch.set_rng_state(outer)
+
+# %% ../../nbs/train/05_mixup.ipynb #e7ce9867
 class Mixed:
-    "A loader whose batches are blended; iterating draws from torch's random state, or from a seed of its own"
+    "A loader whose batches are blended, with torch's random state or a seed of its own"
     def __init__(self, loader, transform, prob, num_classes, seed):
         self.loader, self.transform, self.prob = loader, transform, prob
         self.num_classes, self.seed = num_classes, seed
-        self.dataset, self.batch_size = getattr(loader, 'dataset', None), getattr(loader, 'batch_size', None)
+        for name in ('dataset', 'batch_size'): setattr(self, name, getattr(loader, name, None))
 
     def over(self, loader):
         "The same blending of another loader, such as the share of one process"
         return Mixed(loader, self.transform, self.prob, self.num_classes, self.seed)
+
     def __len__(self): return len(self.loader)
+
     def __repr__(self):
-        return (f"Mixed({type(self.transform).__name__} of {type(self.loader).__name__}, prob {self.prob:g}, "
-                f"{self.num_classes} classes)")
+        what = f'{type(self.transform).__name__} of {type(self.loader).__name__}'
+        return f'Mixed({what}, prob {self.prob:g}, {self.num_classes} classes)'
 
     def _blend(self, x, y):
         "The batch blended, or with its labels as probabilities"
@@ -69,27 +94,22 @@ class Mixed:
         return x, F.one_hot(y, self.num_classes).float()
 
     def __iter__(self):
-        own = None if self.seed is None else torch.Generator().manual_seed(self.seed).get_state()
+        state = None if self.seed is None else torch.Generator().manual_seed(self.seed).get_state()
         for batch in self.loader:
-            x, y = _check_batch(batch, self.num_classes)
-            outer = torch.get_rng_state()
-            if own is not None: torch.set_rng_state(own)
-            try: mixed = self._blend(x, y)
-            finally:
-                if own is not None:
-                    own = torch.get_rng_state()
-                    torch.set_rng_state(outer)
+            blend = partial(self._blend, *_check_batch(batch, self.num_classes))
+            if state is None: mixed = blend()
+            else: mixed, state = _seeded(blend, state)
             yield mixed
 
 # %% ../../nbs/train/05_mixup.ipynb #be3f68de
-def mixup(loader,  # iterable of (images, labels): images of shape (b, ...), b from 2, labels of shape (b,)
+def mixup(loader,  # iterable of (images, labels) of shapes (b, ...) and (b,), b from 2
           alpha:float=.2,  # of the Beta distribution of the weight, positive; larger blends more
           *, cutmix:bool=False,  # paste a rectangle instead of averaging; images of shape (b, c, h, w)
           prob:float=1.,  # share of the batches that are blended, from 0 to 1
           num_classes:int|None=None,  # number of classes; None for what the dataset says
-          seed:int|None=None,  # seed of the blending, the same in every pass; None for torch's random state
+          seed:int|None=None,  # seed of the blending in every pass; None for torch's random state
          ) -> Mixed:
-    "The same loader with blended batches: (images, probabilities of shape (b, num_classes)), for `cross_entropy`"
+    "The same loader with blended batches, (images, probabilities of shape (b, num_classes))"
     hint = '0.2 is customary, and without MixUp use the loader itself'
     alpha = check_number('alpha', alpha, above=0, below=math.inf, hint=hint)
     check_number('prob', prob, least=0, most=1, hint='1 blends every batch')
@@ -100,7 +120,7 @@ def mixup(loader,  # iterable of (images, labels): images of shape (b, ...), b f
     n = check_count('num_classes', n, least=2, hint="pass the width of the model's output")
     return Mixed(loader, (v2.CutMix if cutmix else v2.MixUp)(alpha=alpha, num_classes=n), prob, n, seed)
 
-
+# %% ../../nbs/train/05_mixup.ipynb #7593798d
 def soft_cross_entropy(output,  # logits, shape (b, c)
                        target,  # probabilities, shape (b, c), or class indices, shape (b,)
                       ) -> torch.Tensor:

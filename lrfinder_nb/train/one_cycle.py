@@ -19,8 +19,8 @@ from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped,
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
 from .callbacks import KeepBest, Moment, check_callbacks, displays, loggers, methods_of
-from .checkpoint import (Attributes, fresh_workers, load_checkpoint, modules_of, resume, samplers_of,
-                                          save_checkpoint)
+from .checkpoint import (Attributes, fresh_workers, load_checkpoint, modules_of, resume,
+                                          samplers_of, save_checkpoint)
 from .device import channels_last, check_device, place
 from .evaluate import evaluate
 from .history import History, Record
@@ -29,27 +29,60 @@ from .rates import OneCycle, Rates, check_schedule
 
 # %% ../../nbs/train/04_one_cycle.ipynb #0bf3ad84
 class TrainingDiverged(RuntimeError):
-    "The loss was not finite; the model is back at the end of its last good epoch, and `history` holds what happened"
+    "The loss was not finite; the model is back at the end of its last good epoch, `history` holds the rest"
     def __init__(self, words, history):
         super().__init__(words)
         self.history = history
 
-# %% ../../nbs/train/04_one_cycle.ipynb #c5b181a1
+
+def _diverged(history, bad, total):
+    "What to raise for a loss that is not finite"
+    said = (f"the loss was {history.losses[bad]} at step {bad} of {total}, rate {history.lrs[bad]:.1e}; "
+            f"the model is back at the end of epoch {len(history)}: lower max_lr, or set clip=1")
+    return TrainingDiverged(said, history)
+
+# %% ../../nbs/train/04_one_cycle.ipynb #988406d9
+def _loss_of(run):
+    "The loss of a training where it is a module, which may have a state; else None"
+    return run.step.loss_fn if isinstance(run.step.loss_fn, nn.Module) else None
+
+
+def _copied(run):
+    "Functions that put model, optimizer and loss of a training back to what they are now"
+    run.step.optimizer.zero_grad(set_to_none=True)
+    seen = set()
+    return [snapshot(x, seen) for x in (run.model, run.step.optimizer, _loss_of(run)) if x is not None]
+
+# %% ../../nbs/train/04_one_cycle.ipynb #810d7434
+def _parts(run):
+    "What the checkpoint of a training holds, by name"
+    watched, loss = modules_of(run.model) | samplers_of(run.train_dl), _loss_of(run)
+    if loss is not None: watched |= {f'loss {name}': module for name, module in modules_of(loss).items()}
+    found = dict(model=run.model, loss=loss, optimizer=run.step.optimizer, rates=run.rates,
+                 scaler=run.step.scaler, attributes=Attributes(watched, always=('seed',)))
+    asking = {f'callback {i}': f for i, f in enumerate(run.callbacks) if hasattr(f, 'load_state_dict')}
+    return {name: part for name, part in (found | asking).items() if part is not None}
+
+# %% ../../nbs/train/04_one_cycle.ipynb #55ad0fa6
+def _callbacks(plan):
+    "All that looks on while a training runs"
+    best = [KeepBest()] if plan.keep == 'best' else []
+    return check_callbacks(plan.callbacks) + best + loggers(plan.log_to) + displays(plan.progress)
+
+# %% ../../nbs/train/04_one_cycle.ipynb #ff085e5c
 class _Training:
     "A training under way"
     def __init__(self, plan, model, step, rates, train_dl, valid_dl):
         self.plan, self.model, self.step, self.rates = plan, model, step, rates
-        self.train_dl, self.valid_dl, self.steps = train_dl, valid_dl, steps_of(train_dl, plan.accumulation_steps)
-        self.record, self.loss = Record(step.device), step.loss_fn if isinstance(step.loss_fn, nn.Module) else None
-        best = [KeepBest()] if plan.keep == 'best' else []
-        self.callbacks = check_callbacks(plan.callbacks) + best + loggers(plan.log_to) + displays(plan.progress)
-        self.told, self.ending = methods_of(self.callbacks), None
-        self.last = max(1, round(plan.stop_at*plan.epochs*self.steps))      # the step after which it ends
+        self.train_dl, self.valid_dl, self.record = train_dl, valid_dl, Record(step.device)
+        self.callbacks, self.ending = _callbacks(plan), None
+        self.told, self.steps = methods_of(self.callbacks), steps_of(train_dl, plan.accumulation_steps)
+        self.total = plan.epochs*self.steps
+        self.last = max(1, round(plan.stop_at*self.total))      # the step after which it ends
 
     def now(self):
         "What callbacks see"
-        model, optimizer = self.model, self.step.optimizer
-        return Moment(model, optimizer, self.record, self.plan.epochs, self.steps, self.stop)
+        return Moment(self.model, self.step.optimizer, self.record, self.plan.epochs, self.steps, self.stop)
 
     def stop(self, why='', ended='early'):
         "Ask for the end after this step"
@@ -58,48 +91,40 @@ class _Training:
     def ends(self):
         "Whether the end has been asked for, in any process, or the last step is made"
         if any_rank(self.ending is not None, self.step.device) and self.ending is None: self.stop()
-        if len(self.record.lrs) >= self.last < self.plan.epochs*self.steps: self.stop(f'stop_at={self.plan.stop_at:g}')
+        if len(self.record.lrs) >= self.last < self.total: self.stop(f'stop_at={self.plan.stop_at:g}')
         return self.ending is not None
 
-    def good(self):
-        "Functions that put model, optimizer and loss back to what they are now"
-        self.step.optimizer.zero_grad(set_to_none=True)     # the next step does so, too; a copy would be memory
-        seen = set()
-        return [snapshot(x, seen) for x in (self.model, self.step.optimizer, self.loss) if x is not None]
-
-    def parts(self):
-        "What a checkpoint holds, by name"
-        watched = modules_of(self.model) | samplers_of(self.train_dl)
-        if self.loss is not None: watched |= {f'loss {name}': m for name, m in modules_of(self.loss).items()}
-        found = dict(model=self.model, loss=self.loss, optimizer=self.step.optimizer, rates=self.rates,
-                     scaler=self.step.scaler, attributes=Attributes(watched, always=('seed',)))
-        found |= {f'callback {i}': c for i, c in enumerate(self.callbacks) if hasattr(c, 'load_state_dict')}
-        return {name: part for name, part in found.items() if part is not None}
-
-# %% ../../nbs/train/04_one_cycle.ipynb #988406d9
+# %% ../../nbs/train/04_one_cycle.ipynb #51bad63f
 def _chunks(loader, n):
     "Lists of `n` batches; the last may be shorter"
     batches = iter(loader)
     while taken := list(islice(batches, n)): yield taken
 
+# %% ../../nbs/train/04_one_cycle.ipynb #bf457402
+def _step(run, now, batches):
+    "One step; the index of the first loss that is not finite among those fetched, or None"
+    if run.plan.channels_last: batches = [channels_last(batch) for batch in batches]
+    lr, loss = run.rates.lr, run.step(batches)
+    run.rates.step()
+    bad = run.record.add(lr, loss)
+    for f in run.told['step']: f(now)
+    return bad
 
+# %% ../../nbs/train/04_one_cycle.ipynb #2f6c94a1
 def _epoch(run, now):
     "One epoch; the index of the first loss that is not finite, or None"
     run.step.model.train()
-    i, looks = -1, any_rank(bool(run.told['step']) or run.plan.stop_at < 1, run.step.device)     # all look, or none
+    i, looks = -1, any_rank(bool(run.told['step']) or run.plan.stop_at < 1, run.step.device)
     with closing(_chunks(run.train_dl, run.plan.accumulation_steps)) as chunks:
-        for i, taken in enumerate(chunks):
+        for i, batches in enumerate(chunks):
             if i == run.steps: break
-            if run.plan.channels_last: taken = [channels_last(batch) for batch in taken]
-            lr, loss = run.rates.lr, run.step(taken)
-            run.rates.step()
-            bad = run.record.add(lr, loss)
-            for f in run.told['step']: f(now)
+            bad = _step(run, now, batches)
             if bad is not None: return bad
             if looks and run.ends(): break
     if i >= 0: return run.record.fetch()
-    raise ValueError(f"the loader is empty: {type(run.train_dl).__name__} says that it holds {len(run.train_dl)} "
-                     f"batches and yields none in epoch {len(run.record.rows) + 1}; pass one that can be read again")
+    raise ValueError(f"the loader is empty: {type(run.train_dl).__name__} says that it holds "
+                     f"{len(run.train_dl)} batches and yields none in epoch {len(run.record.rows) + 1}; "
+                     "pass one that can be read again")
 
 # %% ../../nbs/train/04_one_cycle.ipynb #44e31c85
 def _alone(step):
@@ -109,7 +134,7 @@ def _alone(step):
     bare.model = step.model.module
     return bare
 
-
+# %% ../../nbs/train/04_one_cycle.ipynb #57d57db5
 def _row(run, begun, start):
     "The row of an epoch whose steps began at `begun`, at the time `start`"
     record = run.record
@@ -117,51 +142,93 @@ def _row(run, begun, start):
     if run.valid_dl is not None: row |= evaluate(_alone(run.step), run.valid_dl, run.plan.metrics)
     return row | dict(lr=record.lrs[-1], seconds=round(time.perf_counter() - start, 2))
 
-# %% ../../nbs/train/04_one_cycle.ipynb #57d57db5
-def _train(run, save):
-    "The epochs that are left; `save()` is called after each"
-    record, epochs, now = run.record, run.plan.epochs, run.now()
-    if len(record.rows) == epochs: return record.history()
-    bad, good = None, run.good()
-    for f in run.told['begin']: f(now)
-    try:
-        for epoch in range(len(record.rows), epochs):
-            set_epoch(run.train_dl, epoch)
-            start, begun = time.perf_counter(), len(record.lrs)
-            with ExitStack() as workers:
-                if save and epoch: [workers.enter_context(fresh_workers(dl)) for dl in (run.train_dl, run.valid_dl)]
-                bad = _epoch(run, now)
-                if bad is not None: break
-                record.rows.append(_row(run, begun, start))
-            good = run.good()
-            for f in run.told['epoch']: f(now)
-            if save and len(record.lrs) == (epoch + 1)*run.steps: save()
-            if run.ends(): break
-    except BaseException as e:
-        if not stopped(e): raise
-        run.stop(ended='stopped')
-        if ranks() == 1: record.fetch()
-    return _ended(run, now, bad, good)
+# %% ../../nbs/train/04_one_cycle.ipynb #7c2dace3
+def _whole_epoch(run, now, fresh):
+    "One epoch with its row, with `fresh` workers; as `_epoch`"
+    start, begun = time.perf_counter(), len(run.record.lrs)
+    with ExitStack() as workers:
+        if fresh: [workers.enter_context(fresh_workers(dl)) for dl in (run.train_dl, run.valid_dl)]
+        bad = _epoch(run, now)
+        if bad is None: run.record.rows.append(_row(run, begun, start))
+    return bad
 
+# %% ../../nbs/train/04_one_cycle.ipynb #521eaedb
+def _epochs(run, now, save, good):
+    "The epochs that are left; the index of a loss that is not finite, or None, and `good` is that of the last epoch"
+    for epoch in range(len(run.record.rows), run.plan.epochs):
+        set_epoch(run.train_dl, epoch)
+        bad = _whole_epoch(run, now, fresh=save and epoch)
+        if bad is not None: return bad
+        good[:] = _copied(run)
+        for f in run.told['epoch']: f(now)
+        if save and len(run.record.lrs) == (epoch + 1)*run.steps: save()
+        if run.ends(): return None
 
+# %% ../../nbs/train/04_one_cycle.ipynb #b6ac00bd
 def _ended(run, now, bad, good):
     "The record of a training that has ended; `TrainingDiverged` where a loss was not finite"
-    record, total = run.record, run.plan.epochs*run.steps
+    record = run.record
     if bad is not None: run.ending = ('non-finite', '')
-    if run.ending and (run.ending[0] != 'early' or len(record.lrs) < total): record.ended, record.why = run.ending
+    if run.ending and (run.ending[0] != 'early' or len(record.lrs) < run.total):
+        record.ended, record.why = run.ending
     for f in run.told['end']: f(now)
     if bad is None: return record.history()
     for back in good: back()
-    raise _diverged(record.history(), bad, total)
+    raise _diverged(record.history(), bad, run.total)
 
-
-def _diverged(history, bad, total):
-    "What to raise for a loss that is not finite"
-    said = (f"the loss was {history.losses[bad]} at step {bad} of {total}, rate {history.lrs[bad]:.1e}; "
-            f"the model is back at the end of epoch {len(history)}: lower max_lr, or set clip=1")
-    return TrainingDiverged(said, history)
+# %% ../../nbs/train/04_one_cycle.ipynb #6bb773ed
+def _train(run, save):
+    "The epochs that are left; `save()` is called after each"
+    if len(run.record.rows) == run.plan.epochs: return run.record.history()
+    now, good, bad = run.now(), _copied(run), None
+    for f in run.told['begin']: f(now)
+    try: bad = _epochs(run, now, save, good)
+    except BaseException as error:
+        if not stopped(error): raise
+        run.stop(ended='stopped')
+        if ranks() == 1: run.record.fetch()
+    return _ended(run, now, bad, good)
 
 # %% ../../nbs/train/04_one_cycle.ipynb #6fd51d92
+def _checked(model, optimizer, loss_fn, train_dl, valid_dl, plan):
+    "(facts, what the checkpoint holds or None) of a training that can be carried out"
+    TrainStep(model, optimizer, loss_fn, plan.step, clip=plan.clip)     # refuses what cannot be trained
+    device = check_device(plan.device) if plan.device is not None else device_of(model)
+    dtype = amp_dtype(plan.amp, device)
+    facts = facts_of(model, optimizer, loss_fn, train_dl, valid_dl, plan, dtype)
+    return facts, load_checkpoint(plan.checkpoint, facts) if plan.checkpoint is not None else None
+
+# %% ../../nbs/train/04_one_cycle.ipynb #14c2104f
+def _driven(model, optimizer, loss_fn, plan):
+    "The step of a training, on a model that has been moved where the plan says"
+    place(model, optimizer, plan.device)
+    if plan.channels_last: model.to(memory_format=torch.channels_last)
+    driven = wrapped(torch.compile(model) if plan.compile else model)
+    return TrainStep(driven, optimizer, loss_fn, plan.step, None, plan.amp, plan.clip)
+
+# %% ../../nbs/train/04_one_cycle.ipynb #7f12809c
+def _saver(run, facts, saved):
+    "A function that writes the checkpoint, or None; the training goes on from the one that is `saved`"
+    path = run.plan.checkpoint
+    if path is None: return None
+    parts, owners = _parts(run), [run.train_dl, run.valid_dl, run.model]
+    if saved: run.record = Record(run.step.device, resume(path, saved, parts, owners))
+    return lambda: save_checkpoint(path, facts, parts, owners, run.record.history())
+
+# %% ../../nbs/train/04_one_cycle.ipynb #6d5ac026
+def _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan):
+    "Check everything, then move things and train"
+    check_data(train_dl, valid_dl, plan)
+    train_dl = shared(train_dl)
+    if valid_dl is not None: valid_dl = shared(valid_dl, padded=False)
+    facts, saved = _checked(model, optimizer, loss_fn, train_dl, valid_dl, plan)
+    step = _driven(model, optimizer, loss_fn, plan)
+    steps, schedule = steps_of(train_dl, plan.accumulation_steps), check_schedule(plan.schedule)
+    with closing(Rates(optimizer, schedule, facts['max_lrs'], plan.epochs, steps)) as rates:
+        run = _Training(plan, model, step, rates, train_dl, valid_dl)
+        return _train(run, _saver(run, facts, saved))
+
+# %% ../../nbs/train/04_one_cycle.ipynb #4e780d90
 def train(model:nn.Module,  # the model
           optimizer,  # made from its parameters
           loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
@@ -174,42 +241,17 @@ def train(model:nn.Module,  # the model
     hold()
     with TURN, together(): return _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan)
 
-
-def _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan):
-    "Check everything, then move things and train"
-    check_data(train_dl, valid_dl, plan)
-    train_dl, valid_dl = shared(train_dl), valid_dl if valid_dl is None else shared(valid_dl, padded=False)
-    TrainStep(model, optimizer, loss_fn, plan.step, clip=plan.clip)     # refuses what cannot be trained
-    dtype = amp_dtype(plan.amp, check_device(plan.device) if plan.device is not None else device_of(model))
-    facts = facts_of(model, optimizer, loss_fn, train_dl, valid_dl, plan, dtype)
-    saved = load_checkpoint(plan.checkpoint, facts) if plan.checkpoint is not None else None
-    place(model, optimizer, plan.device)
-    if plan.channels_last: model.to(memory_format=torch.channels_last)
-    driven = wrapped(torch.compile(model) if plan.compile else model)
-    step = TrainStep(driven, optimizer, loss_fn, plan.step, None, plan.amp, plan.clip)
-    steps, schedule = steps_of(train_dl, plan.accumulation_steps), check_schedule(plan.schedule)
-    with closing(Rates(optimizer, schedule, facts['max_lrs'], plan.epochs, steps)) as rates:
-        run = _Training(plan, model, step, rates, train_dl, valid_dl)
-        return _train(run, _saver(run, facts, saved) if plan.checkpoint is not None else None)
-
-
-def _saver(run, facts, saved):
-    "A function that writes the checkpoint; the training goes on from the one that is `saved`"
-    path, parts, owners = run.plan.checkpoint, run.parts(), [run.train_dl, run.valid_dl, run.model]
-    if saved: run.record = Record(run.step.device, resume(path, saved, parts, owners))
-    return lambda: save_checkpoint(path, facts, parts, owners, run.record.history())
-
-# %% ../../nbs/train/04_one_cycle.ipynb #14c2104f
+# %% ../../nbs/train/04_one_cycle.ipynb #9183b7b0
 def fit_one_cycle(model:nn.Module,  # the model
                   optimizer,  # made from its parameters
                   loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
                   train_dl,  # loader of training batches, with a length
                   valid_dl=None,  # loader of validation batches
-                  *, max_lr,  # highest rate: a number, a suggestion, what several runs say; or one for each group
+                  *, max_lr,  # highest rate: a number, a suggestion, what several runs say, or one a group
                   epochs:int=5,  # passes over the training data, at least 1
-                  metrics=None,  # 'accuracy', a torchmetrics object, or a dict of names to f(output, target)
+                  metrics=None,  # 'accuracy', a torchmetrics object, or names with f(output, target)
                   step=None,  # step(model, batch) -> loss, for batches that nothing else fits
-                  device=None,  # 'cuda', 'mps' or 'cpu', to which the model is moved; None for where it is
+                  device=None,  # 'cuda', 'mps' or 'cpu' to move the model to; None for where it is
                   amp=None,  # autocast: None, True, 'bf16' or 'fp16'
                   accumulation_steps:int=1,  # batches per step
                   clip:float|None=None,  # largest norm that a gradient may have; None for any
@@ -221,16 +263,16 @@ def fit_one_cycle(model:nn.Module,  # the model
                   anneal:str='cos',  # 'cos' or 'linear'
                   cycle_momentum:bool=True,  # let the momentum fall and rise against the rate
                   checkpoint=None,  # file to save to after each epoch, and to go on from where it exists
-                  keep:str='last',  # the weights to end with: 'last', or 'best' for the smallest validation loss
-                  stop_at:float=1.,  # share of the steps after which to end, the schedule being that of all
-                  callbacks=None,  # objects with some of the methods `begin`, `step`, `epoch`, `end`; see `Callback`
+                  keep:str='last',  # weights to end with: 'last', or 'best' for the smallest validation loss
+                  stop_at:float=1.,  # share of the steps after which to end; the schedule is that of all
+                  callbacks=None,  # objects with methods `begin`, `step`, `epoch` or `end`; see `Callback`
                   log_to=None,  # 'tensorboard', 'wandb', 'mlflow' or a function write(values, step)
-                  progress=True,  # True, False, or a view with `step(record)`, `epoch(history)` and `finish(history)`
+                  progress=True,  # True, False, or a view as in `displays`
                  ) -> History:
-    "Train with one cycle of the rate; Ctrl-C stops, and a loss that is not finite raises `TrainingDiverged`"
+    "Train with one cycle of the rate; Ctrl-C stops, a loss that is not finite raises `TrainingDiverged`"
     cycle = OneCycle(div_factor, final_div_factor, pct_start, anneal, cycle_momentum)
-    plan = Plan(max_lr, epochs, cycle, metrics, step, device, amp, accumulation_steps, clip, channels_last, compile,
-                checkpoint, keep, stop_at, callbacks, log_to, progress)
+    plan = Plan(max_lr, epochs, cycle, metrics, step, device, amp, accumulation_steps, clip, channels_last,
+                compile, checkpoint, keep, stop_at, callbacks, log_to, progress)
     return train(model, optimizer, loss_fn, train_dl, valid_dl, plan)
 
 # %% ../../nbs/train/04_one_cycle.ipynb #16f333d9
@@ -240,11 +282,11 @@ def fit(model:nn.Module,  # the model
         train_dl,  # loader of training batches, with a length
         valid_dl=None,  # loader of validation batches
         *, max_lr,  # highest rate, as in `fit_one_cycle`
-        schedule='one_cycle',  # 'one_cycle', 'cosine', 'step', 'constant', or a value such as `Stepwise(step_size=5)`
+        schedule='one_cycle',  # 'one_cycle', 'cosine', 'step', 'constant', or one such as `Stepwise(5)`
         **options,  # further arguments of `fit_one_cycle`, except those of its cycle
        ) -> History:
     "Train with a schedule of the rate; all else is as in `fit_one_cycle`"
     if wrong := options.keys() - Plan.__dataclass_fields__.keys():
-        raise TypeError(f"fit has no argument {min(wrong)!r}; it takes those of fit_one_cycle except the cycle's, "
-                        f"which belong into schedule=OneCycle(...)")
+        raise TypeError(f"fit has no argument {min(wrong)!r}; it takes those of fit_one_cycle "
+                        "except the cycle's, which belong into schedule=OneCycle(...)")
     return train(model, optimizer, loss_fn, train_dl, valid_dl, Plan(max_lr, schedule=schedule, **options))

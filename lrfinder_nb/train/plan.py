@@ -50,7 +50,8 @@ class Plan:
         check_schedule(self.schedule)
         if self.keep not in ('last', 'best'):
             raise ValueError(f"keep must be 'last' or 'best', got {self.keep!r:.60}; pass keep='best'")
-        check_number('stop_at', self.stop_at, above=0, most=1, hint='0.75 ends after three quarters of the steps')
+        hint = '0.75 ends after three quarters of the steps'
+        check_number('stop_at', self.stop_at, above=0, most=1, hint=hint)
         check_callbacks(self.callbacks)
         loggers(self.log_to)
         if self.checkpoint is not None: check_path(self.checkpoint)
@@ -69,7 +70,7 @@ def steps_of(train_dl,  # loader of training batches
     raise ValueError(f"the loader is empty: {type(train_dl).__name__} yields no batch; "
                      "check the dataset, the batch size and drop_last")
 
-
+# %% ../../nbs/train/08_plan.ipynb #e8ac4c46
 def check_data(train_dl,  # loader of training batches
                valid_dl,  # loader of validation batches, or None
                plan:Plan,  # what is to be done with them
@@ -79,28 +80,38 @@ def check_data(train_dl,  # loader of training batches
     check_valid(valid_dl)
     steps_of(train_dl)
     if isinstance(train_dl, Iterator) and plan.epochs > 1:
-        raise TypeError(f"train_dl is read once in each of {plan.epochs} epochs, got {type(train_dl).__name__}, "
-                        "which can be read once; pass the loader itself")
+        raise TypeError(f"train_dl is read once in each of {plan.epochs} epochs, "
+                        f"got {type(train_dl).__name__}, which can be read once; pass the loader itself")
     if valid_dl is None and named_metrics(plan.metrics):
-        raise ValueError("metrics are taken on validation data, got none; pass valid_dl, or leave metrics out")
+        raise ValueError("metrics are taken on validation data, got none; "
+                         "pass valid_dl, or leave metrics out")
     if valid_dl is None and plan.keep == 'best':
-        raise ValueError("keep='best' chooses by the validation loss, got no valid_dl; pass one, or keep='last'")
+        raise ValueError("keep='best' chooses by the validation loss, got no valid_dl; "
+                         "pass one, or keep='last'")
 
 # %% ../../nbs/train/08_plan.ipynb #bc73a33f
 def _name(f):
     "What a loss or step function is called, with the settings that a module shows"
     if f is None: return None
     kind, held = f if hasattr(f, '__qualname__') else type(f), getattr(f, '__dict__', {})
-    settings = {k: v for k, v in held.items() if type(v) in (bool, int, float, str) and k[0] != '_' and k != 'training'}
+    shown = {name: x for name, x in held.items() if name[0] != '_' and name != 'training'}
+    settings = {name: x for name, x in shown.items() if type(x) in (bool, int, float, str)}
     return f'{kind.__module__}.{kind.__qualname__}{settings or ""}'
 
-
+# %% ../../nbs/train/08_plan.ipynb #7ae8c31d
 def _schedule(plan):
     "The schedule by name, with its settings"
     schedule = check_schedule(plan.schedule)
     return dict(schedule=type(schedule).__name__, **asdict(schedule))
 
 # %% ../../nbs/train/08_plan.ipynb #63c28fed
+def _data_facts(train_dl):
+    "What a checkpoint remembers of the training batches"
+    dataset, sampler = getattr(train_dl, 'dataset', None), samplers_of(train_dl).get('sampler')
+    samples = len(dataset) if hasattr(dataset, '__len__') else None
+    return dict(batches=len(train_dl), samples=samples, sampler=type(sampler).__name__)
+
+# %% ../../nbs/train/08_plan.ipynb #353478b0
 def facts_of(model,  # the model
              optimizer,  # its optimizer
              loss_fn,  # its loss
@@ -110,12 +121,9 @@ def facts_of(model,  # the model
              dtype=None,  # of autocast; None where it is off
             ) -> dict:
     "What the trainings of a checkpoint have in common"
-    shapes = {k: list(v.shape) for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
-    dataset, sampler = getattr(train_dl, 'dataset', None), samplers_of(train_dl).get('sampler')
-    facts = dict(model=shapes, optimizer=type(optimizer).__name__, epochs=int(plan.epochs), loss=_name(loss_fn),
-                 step=_name(plan.step), amp=str(dtype), clip=plan.clip,
-                 accumulation_steps=int(plan.accumulation_steps), processes=ranks(), batches=len(train_dl),
-                 samples=len(dataset) if hasattr(dataset, '__len__') else None, sampler=type(sampler).__name__,
-                 max_lrs=max_rates(plan.max_lr, optimizer),
-                 **_schedule(plan))
+    shapes = {name: list(x.shape) for name, x in model.state_dict().items() if isinstance(x, torch.Tensor)}
+    facts = dict(model=shapes, optimizer=type(optimizer).__name__, epochs=int(plan.epochs),
+                 loss=_name(loss_fn), step=_name(plan.step), amp=str(dtype), clip=plan.clip,
+                 accumulation_steps=int(plan.accumulation_steps), processes=ranks())
+    facts |= dict(_data_facts(train_dl), max_lrs=max_rates(plan.max_lr, optimizer), **_schedule(plan))
     return facts if valid_dl is None else facts | dict(metrics=', '.join(named_metrics(plan.metrics)))

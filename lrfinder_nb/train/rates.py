@@ -27,24 +27,27 @@ class OneCycle:
     def __post_init__(self):
         check_number('pct_start', self.pct_start, above=0, below=1, hint='0.3 is usual')
         if self.anneal not in ('cos', 'linear'):
-            raise ValueError(f"anneal must be 'cos' or 'linear', got {self.anneal!r:.60}; choose one of them")
+            raise ValueError(f"anneal must be 'cos' or 'linear', got {self.anneal!r:.60}; "
+                             "choose one of them")
         for name in ('div_factor', 'final_div_factor'):
             check_number(name, getattr(self, name), least=1, hint='it divides a rate')
 
     def scheduler(self, optimizer, max_lrs, total_steps, steps):
         "torch's scheduler with these settings; momentum is cycled where the optimizer has one"
         has_momentum = 'betas' in optimizer.defaults or bool(optimizer.defaults.get('momentum'))
-        return OneCycleLR(optimizer, max_lrs, total_steps=total_steps, div_factor=self.div_factor,
-                          final_div_factor=self.final_div_factor, pct_start=self.pct_start,
-                          anneal_strategy=self.anneal, cycle_momentum=self.cycle_momentum and has_momentum)
+        ends = dict(div_factor=self.div_factor, final_div_factor=self.final_div_factor)
+        shape = dict(pct_start=self.pct_start, anneal_strategy=self.anneal)
+        return OneCycleLR(optimizer, max_lrs, total_steps=total_steps, **ends, **shape,
+                          cycle_momentum=self.cycle_momentum and has_momentum)
 
 # %% ../../nbs/train/07_rates.ipynb #07b76c24
 @dataclass(frozen=True)
 class Cosine:
     "Down to almost nothing along half a cosine"
-    def scheduler(self, optimizer, max_lrs, total_steps, steps): return CosineAnnealingLR(optimizer, total_steps)
+    def scheduler(self, optimizer, max_lrs, total_steps, steps):
+        return CosineAnnealingLR(optimizer, total_steps)
 
-
+# %% ../../nbs/train/07_rates.ipynb #bfa8d09d
 @dataclass(frozen=True)
 class Stepwise:
     "The rate times `gamma` after every `step_size` epochs"
@@ -58,13 +61,13 @@ class Stepwise:
     def scheduler(self, optimizer, max_lrs, total_steps, steps):
         return StepLR(optimizer, self.step_size*steps, self.gamma)
 
-
+# %% ../../nbs/train/07_rates.ipynb #23c3a5e4
 @dataclass(frozen=True)
 class Constant:
     "The same rate throughout"
     def scheduler(self, optimizer, max_lrs, total_steps, steps): return ConstantLR(optimizer, factor=1)
 
-# %% ../../nbs/train/07_rates.ipynb #bfa8d09d
+# %% ../../nbs/train/07_rates.ipynb #5bd3b14b
 SCHEDULES = dict(one_cycle=OneCycle, cosine=Cosine, step=Stepwise, constant=Constant)
 
 
@@ -73,8 +76,17 @@ def check_schedule(schedule  # a word, or a value such as `Stepwise(step_size=5)
     "The schedule as a value; `ValueError` for a word that stands for none"
     if isinstance(schedule, str) and schedule in SCHEDULES: return SCHEDULES[schedule]()
     if isinstance(schedule, tuple(SCHEDULES.values())): return schedule
-    raise ValueError(f"schedule must be one of {', '.join(map(repr, SCHEDULES))}, or a value such as Stepwise(5), "
+    words = ', '.join(map(repr, SCHEDULES))
+    raise ValueError(f"schedule must be one of {words}, or a value such as Stepwise(5), "
                      f"got {schedule!r:.60}; pass schedule='cosine'")
+
+# %% ../../nbs/train/07_rates.ipynb #fe47a517
+def _rate(max_lr):
+    "One rate as a float; runs that suggest none say why"
+    if hasattr(type(max_lr), 'suggestion'):
+        raise TypeError(f"max_lr must be a rate, got the {type(max_lr).__name__} itself; "
+                        "pass its suggestion: max_lr=finder.suggestion")
+    return check_rate('max_lr', getattr(max_lr, 'lr', max_lr))
 
 # %% ../../nbs/train/07_rates.ipynb #52165d64
 def max_rates(max_lr,  # a number, anything with an `lr`, or a list, one for each parameter group
@@ -85,22 +97,32 @@ def max_rates(max_lr,  # a number, anything with an `lr`, or a list, one for eac
         raise ValueError(f"a scheduler is already attached to this {type(optimizer).__name__}; "
                          "make a new optimizer, so that only one sets the rate")
     groups = len(optimizer.param_groups)
-    if isinstance(max_lr, (list, tuple)):
-        if len(max_lr) == groups: return [_rate(lr) for lr in max_lr]
-        raise ValueError(f"max_lr must hold one rate for each of the {groups} parameter groups, got {len(max_lr)}; "
-                         "pass one number to keep the groups' ratios")
-    lr = _rate(max_lr)
-    return [lr*ratio for ratio in group_ratios(optimizer)]
-
-
-def _rate(max_lr):
-    "One rate as a float; runs that suggest none say why"
-    if hasattr(type(max_lr), 'suggestion'):
-        raise TypeError(f"max_lr must be a rate, got the {type(max_lr).__name__} itself; pass its suggestion: "
-                        "max_lr=finder.suggestion")
-    return check_rate('max_lr', getattr(max_lr, 'lr', max_lr))
+    if not isinstance(max_lr, (list, tuple)):
+        lr = _rate(max_lr)
+        return [lr*ratio for ratio in group_ratios(optimizer)]
+    if len(max_lr) == groups: return [_rate(lr) for lr in max_lr]
+    raise ValueError(f"max_lr must hold one rate for each of the {groups} parameter groups, "
+                     f"got {len(max_lr)}; pass one number to keep the groups' ratios")
 
 # %% ../../nbs/train/07_rates.ipynb #7611609e
+def _set_lr(group, lr):
+    "Set the rate of one group; a rate that is a tensor stays one"
+    if isinstance(group['lr'], torch.Tensor): group['lr'].fill_(lr)
+    else: group['lr'] = lr
+
+# %% ../../nbs/train/07_rates.ipynb #3e55318c
+def _noted(optimizer):
+    "The fields of each parameter group without the parameters, tensors copied"
+    def copied(x): return x.clone() if isinstance(x, torch.Tensor) else x
+    return [{name: copied(x) for name, x in group.items() if name != 'params'} for group in optimizer.param_groups]
+
+# %% ../../nbs/train/07_rates.ipynb #746b4f9a
+def _put_back(group, noted):
+    "Bring the fields of a group back to what was noted; tensors stay the same objects"
+    for name in set(group) - set(noted) - {'params'}: del group[name]
+    for name, x in noted.items(): group[name] = group[name].copy_(x) if isinstance(x, torch.Tensor) else x
+
+# %% ../../nbs/train/07_rates.ipynb #b80bb5f9
 class Rates:
     "A scheduler of torch that leaves the optimizer as it was"
     def __init__(self,
@@ -110,9 +132,8 @@ class Rates:
                  epochs:int,  # passes over the data
                  steps:int,  # steps of one
                 ):
-        self.optimizer, self.total = optimizer, max(epochs*steps, 2)
-        self.kept = [{k: _copy(v) for k, v in g.items() if k != 'params'} for g in optimizer.param_groups]
-        for group in optimizer.param_groups: group.pop('initial_lr', None)     # of a scheduler that is gone
+        self.optimizer, self.total, self.kept = optimizer, max(epochs*steps, 2), _noted(optimizer)
+        for group in optimizer.param_groups: group.pop('initial_lr', None)  # of a scheduler that is gone
         try:
             for group, lr in zip(optimizer.param_groups, max_lrs): _set_lr(group, lr)
             self.scheduler = schedule.scheduler(optimizer, max_lrs, self.total, steps)
@@ -131,22 +152,11 @@ class Rates:
 
     def state_dict(self):
         "The state of the scheduler without its functions"
-        return {k: v for k, v in self.scheduler.state_dict().items() if 'anneal_func' not in k}
+        return {name: x for name, x in self.scheduler.state_dict().items() if 'anneal_func' not in name}
 
     def load_state_dict(self, saved): self.scheduler.load_state_dict(saved)
 
     def close(self):
         "Take away what the scheduler left; rates and momenta are those of before"
         for name in ('step', '_opt_called'): self.optimizer.__dict__.pop(name, None)
-        for group, old in zip(self.optimizer.param_groups, self.kept):
-            for k in set(group) - set(old) - {'params'}: del group[k]
-            for k, v in old.items(): group[k] = group[k].copy_(v) if isinstance(v, torch.Tensor) else v
-
-
-def _set_lr(group, lr):
-    "Set the rate of one group; a rate that is a tensor stays one"
-    if isinstance(group['lr'], torch.Tensor): group['lr'].fill_(lr)
-    else: group['lr'] = lr
-
-
-def _copy(value): return value.clone() if isinstance(value, torch.Tensor) else value
+        for group, noted in zip(self.optimizer.param_groups, self.kept): _put_back(group, noted)

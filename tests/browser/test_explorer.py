@@ -36,7 +36,7 @@ def expected(curve, settings):
     a = analyse(curve, **settings)
     if a.problem: return 'no suggestion', ''
     if a.suggestion.at_least: return f'lr at least {a.suggestion.lr:.1e}', ''
-    return f'lr {a.suggestion.lr:.2e}', '({:.1e} to {:.1e})'.format(*a.suggestion.interval)
+    return f'lr {a.suggestion.lr:.1e}', '({:.1e} to {:.1e})'.format(*a.suggestion.interval)
 
 
 def at_rest(panel, curve):
@@ -151,7 +151,7 @@ def test_rules(first, curve):
     rows = first.box.locator('.lrx-rules tbody tr')
     for row, rule in zip(rows.all(), RULES):      # the table says what each rule reads
         a = analyse(curve, **first.ask('settings') | dict(rule=rule))
-        said = lambda: a.suggestion.why in row.inner_text() and f'{a.suggestion.lr:.2e}' in row.inner_text()
+        said = lambda: a.suggestion.why in row.inner_text() and f'{a.suggestion.lr:.1e}' in row.inner_text()
         first.notebook.until(said, row.inner_text)
 
 
@@ -183,9 +183,9 @@ def test_use(first, second, curve):
     at_rest(first, curve)
     first.button('Use this rate').click()
     rate = lambda: first.ask('lr')
-    told = lambda: first.ask('chosen') == rate() and f'using {rate():.2e}' in first.box.inner_text()
+    told = lambda: first.ask('chosen') == rate() and f'using {rate():.1e}' in first.box.inner_text()
     first.notebook.until(told, lambda: first.ask('chosen'))
-    used = f"in use: {first.ask('chosen'):.2e}"
+    used = f"in use: {first.ask('chosen'):.1e}"
     assert first.notebook.ask('handed == [first]') and used in first.box.inner_text()
     first.notebook.until(lambda: used in second.box.inner_text(), second.box.inner_text)
     first.button('Reset').click()
@@ -207,7 +207,7 @@ def test_hover(first, curve):
     names = first.svg.locator('[data-layer=names] text').first.bounding_box()
     first.page.mouse.move(first.place(a.suggestion.lr)[0], names['y'])
     shown = ' '.join(first.over.locator('text').all_text_contents())
-    assert f'steepest: {a.suggestion.lr:.2e}' in shown and 'falls fastest' in shown
+    assert f'steepest: {a.suggestion.lr:.1e}' in shown and 'falls fastest' in shown
 
 
 def test_choose_by_hand(first, curve, shots):
@@ -280,7 +280,7 @@ def test_copy_and_save(first, curve, tmp_path):
     page, choice = first.page, first.box.get_by_role('combobox', name='Copy or save')
     choice.select_option('Copy the line of code')
     text = first.notebook.until(lambda: page.evaluate('navigator.clipboard.readText()'), 'a copied line')
-    assert text == f"fit_one_cycle(model, optimizer, loss_fn, train_dl, valid_dl, max_lr={first.ask('lr'):.2e})"
+    assert text == f"fit_one_cycle(model, optimizer, loss_fn, train_dl, valid_dl, max_lr={first.ask('lr'):.1e})"
     files = {}
     for kind in ('PNG', 'SVG', 'CSV'):
         with page.expect_download() as download: choice.select_option(f'Save {kind}')

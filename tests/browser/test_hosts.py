@@ -52,7 +52,7 @@ def moves(page, curve, box):
     "A key on a slider and a click on a rule move the rate to what the library says"
     rate = box.locator('.lrx-answer .lrx-rate')
     rate.wait_for()
-    says = lambda **settings: f'lr {analyse(curve, **settings).suggestion.lr:.2e}'
+    says = lambda **settings: f'lr {analyse(curve, **settings).suggestion.lr:.1e}'
     wait(page, lambda: rate.text_content() == says(), rate.text_content)
     handle = box.get_by_role('slider', name='beta', exact=True)
     field = box.get_by_role('spinbutton', name='beta, as a number')
@@ -127,8 +127,8 @@ def test_strict_policy_and_no_kernel(strict, curve, new_page, shots):
     page.goto(strict)
     rate = page.locator('.lrx-rate')
     rate.wait_for()
-    assert rate.text_content() == f'lr {analyse(curve).suggestion.lr:.2e}'
-    says = lambda **settings: rate.text_content() == f'lr {analyse(curve, **settings).suggestion.lr:.2e}'
+    assert rate.text_content() == f'lr {analyse(curve).suggestion.lr:.1e}'
+    says = lambda **settings: rate.text_content() == f'lr {analyse(curve, **settings).suggestion.lr:.1e}'
     for rule in ('steepest', 'valley'):
         page.get_by_role('radio', name=rule).check()
         wait(page, lambda: says(rule=rule), rate.text_content)

@@ -66,7 +66,7 @@ def test_background(nb, shots):
     panel = Panel(nb, 'finder', -1)
     panel.rate.wait_for()
     assert nb.ask('[finder.curve.ended, 5 < len(finder.curve) < 1400, same()]') == ['stopped', True, True]
-    rate = nb.ask("'no suggestion' if finder.problem else f'lr {finder.suggestion.lr:.2e}'")
+    rate = nb.ask("'no suggestion' if finder.problem else f'lr {finder.suggestion.lr:.1e}'")
     twin = nb.twins.last
     told = lambda: panel.rate.text_content() == rate and rate in twin.get_attribute('alt')
     nb.until(told, lambda: f'{rate}, not {panel.answer()}')
@@ -87,7 +87,7 @@ def test_in_the_cell(nb, shots):
     for kind in ('error', 'stderr'):
         assert not nb.page.locator(f'[data-mime-type="application/vnd.jupyter.{kind}"]').count()
     nb.until(lambda: explorers.count() == before + 2, 'both sweeps become explorers')
-    panel, rate = Panel(nb, 'finder', -1), lambda: f"lr {nb.ask('finder.suggestion.lr'):.2e}"
+    panel, rate = Panel(nb, 'finder', -1), lambda: f"lr {nb.ask('finder.suggestion.lr'):.1e}"
     nb.until(lambda: panel.rate.text_content() == rate(), lambda: f'{rate()}, not {panel.answer()}')
     begin = rate()
     panel.rule('valley').check()
