@@ -36,7 +36,8 @@ def bind_accelerator(accelerator,  # an `accelerate.Accelerator` that has prepar
     "What a finder takes from an Accelerator"
     model = _only(accelerator._models, 'models', 'pass it to LRFinder(model, optimizer, loss_fn)')
     if optimizer is None: optimizer = _only(accelerator._optimizers, 'optimizers', 'pass optimizer=')
-    if data is None: data = _only(accelerator._dataloaders, 'loaders', 'pass one: finder_for(accelerator, train_dl)')
+    remedy = 'pass one: finder_for(accelerator, train_dl)'
+    if data is None: data = _only(accelerator._dataloaders, 'loaders', remedy)
     optimizer = getattr(optimizer, 'optimizer', optimizer)
     amp = 'fp16' if getattr(accelerator, 'mixed_precision', 'no') == 'fp16' else None
     steps = getattr(accelerator, 'gradient_accumulation_steps', 1)

@@ -23,7 +23,7 @@ def is_a(thing,  # any object
          *homes:str,  # names such as 'transformers.Trainer': a library, and a class in it
         ) -> bool:
     "Whether a class of `thing`, or one that it inherits from, has one of these names"
-    named = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(thing).__mro__}
+    named = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(thing).__mro__}
     return not named.isdisjoint(homes)
 
 # %% ../../nbs/adapters/00_bound.ipynb #7ab37005
@@ -38,7 +38,7 @@ class Bound:
     valid_dl: object = None  # a function that makes its validation loader, or None
     options: dict = field(default_factory=dict)  # further arguments of `LRFinder`
     accumulation_steps: int = 1  # batches per step
-    write: Callable|None = None  # write(lr) puts the rate where the library reads it, and returns where in words
+    write: Callable|None = None  # write(lr) puts the rate where the library reads it; where, in words
 
 # %% ../../nbs/adapters/00_bound.ipynb #353681ac
 class LibraryStep:
@@ -55,10 +55,10 @@ class LibraryStep:
 # %% ../../nbs/adapters/00_bound.ipynb #ed958be7
 def _containers(thing):
     "Names and values of the small containers among the attributes of an object"
-    own = {k: v for k, v in vars(thing).items() if isinstance(v, (dict, list, set, deque))}
-    return [(k, v) for k, v in own.items() if 'dataset' not in k and len(v) < 1000]
+    own = {name: x for name, x in vars(thing).items() if isinstance(x, (dict, list, set, deque))}
+    return [(name, x) for name, x in own.items() if 'dataset' not in name and len(x) < 1000]
 
-
+# %% ../../nbs/adapters/00_bound.ipynb #de0b2869
 @snapshot.register
 def _(thing: LibraryStep, seen=None):
     roots = [pair for x in thing.things for pair in _containers(x)]
@@ -82,12 +82,12 @@ def _given(train_dl, bound):
                          "pass them: range_test(train_dl)")
     return bound.train_dl
 
-
+# %% ../../nbs/adapters/00_bound.ipynb #16940a33
 def _valid(valid_dl, bound):
     "The validation loader that was passed, or the library's own, or None"
     return bound.valid_dl() if valid_dl is None and bound.valid_dl is not None else valid_dl
 
-# %% ../../nbs/adapters/00_bound.ipynb #16940a33
+# %% ../../nbs/adapters/00_bound.ipynb #3234ef30
 class BoundFinder(LRFinder):
     "An `LRFinder` that knows the loaders of another library's object and can write the rate back"
     def __init__(self, bound:Bound, **kw):
@@ -102,7 +102,7 @@ class BoundFinder(LRFinder):
         return super().range_test(_given(train_dl, self.bound), valid_dl, **kw)
 
     def verify(self, train_dl=None, valid_dl=None, **kw) -> 'BoundFinder':
-        "`LRFinder.verify` on the library's own batches; whole trainings (`epochs=`) use its validation batches, too"
+        "`LRFinder.verify` on the library's own batches, for whole trainings with its validation batches"
         kw = {'accumulation_steps': self.bound.accumulation_steps, **kw}
         if kw.get('epochs') is not None: valid_dl = _valid(valid_dl, self.bound)
         return super().verify(_given(train_dl, self.bound), valid_dl, **kw)

@@ -17,7 +17,8 @@ from ..engine.state import preserved
 class FastaiOptimizer(torch.optim.Optimizer):
     "A fastai optimizer behind torch's interface"
     def __init__(self, within):
-        groups = [dict(params=list(ps), lr=h['lr']) for ps, h in zip(within.param_lists, within.hypers)]
+        pairs = zip(within.param_lists, within.hypers)
+        groups = [dict(params=list(weights), lr=hyper['lr']) for weights, hyper in pairs]
         super().__init__(groups, {})
         self.within, self.state = within, within.state
 
@@ -49,7 +50,7 @@ def _fitting(callbacks):
         for cb in reversed(begun):
             for event in END: cb(event)
 
-
+# %% ../../nbs/adapters/03_fastai.ipynb #c5d27541
 def _forward(learn, model, batch, callbacks):
     "The loss of a Learner on one batch"
     learn._split(batch)

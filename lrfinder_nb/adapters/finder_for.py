@@ -37,8 +37,8 @@ def _binder(thing):
 def _moved(error, thing, bind):
     "What to say where an attribute is missing"
     homes = next(homes for homes, known in KINDS.items() if known is bind)
-    library = next(c.__module__.partition('.')[0] for c in type(thing).__mro__
-                   if f"{c.__module__.partition('.')[0]}.{c.__name__}" in homes)
+    there = {kind.__module__.partition('.')[0] for kind in type(thing).__mro__}
+    library = next(name for name in (home.partition('.')[0] for home in homes) if name in there)
     version = getattr(sys.modules.get(library), '__version__', 'of unknown version')
     return TypeError(f"finder_for does not know this {library} ({version}): {error}; "
                      "pass model, optimizer and loss to LRFinder(model, optimizer, loss_fn)")
@@ -52,6 +52,6 @@ def finder_for(thing,  # a transformers `Trainer`, a `LightningModule`, a fastai
     "A finder with model, optimizer, step and loaders of another library's object; `apply()` writes the rate back"
     bind = _binder(thing)
     try: bound = bind(thing, data, optimizer)
-    except AttributeError as e:
-        raise _moved(e, thing, bind) from e
+    except AttributeError as error:
+        raise _moved(error, thing, bind) from error
     return BoundFinder(bound, **kw)

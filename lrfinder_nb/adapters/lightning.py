@@ -38,7 +38,8 @@ def _one_optimizer(module):
     found = optimizers_in(module.configure_optimizers())
     if len(found) == 1: return _alone(found[0])
     raise ValueError(f"configure_optimizers of {type(module).__name__} returned {len(found)} optimizers, "
-                     "and a range test drives one; pass the one to sweep: finder_for(module, data, optimizer=...)")
+                     "and a range test drives one; "
+                     "pass the one to sweep: finder_for(module, data, optimizer=...)")
 
 # %% ../../nbs/adapters/02_lightning.ipynb #8efc2eb5
 def _stand_in(train_dl, datamodule):
@@ -57,16 +58,16 @@ SILENT = 'log', 'log_dict'
 @contextmanager
 def _outside(module, trainer):
     "The module without logging, and with `trainer` where it has none"
-    parts = [m for m in module.modules() if hasattr(m, 'training_step')]
-    alone = [m for m in parts if getattr(m, '_trainer', None) is None]
-    for m in parts:
-        for name in SILENT: object.__setattr__(m, name, lambda *args, **kw: None)
-    for m in alone: m.__dict__['_trainer'] = trainer
+    parts = [part for part in module.modules() if hasattr(part, 'training_step')]
+    alone = [part for part in parts if getattr(part, '_trainer', None) is None]
+    for part in parts:
+        for name in SILENT: object.__setattr__(part, name, lambda *args, **kw: None)
+    for part in alone: part.__dict__['_trainer'] = trainer
     try: yield
     finally:
-        for m in parts:
-            for name in SILENT: m.__dict__.pop(name, None)
-        for m in alone: m.__dict__['_trainer'] = None
+        for part in parts:
+            for name in SILENT: part.__dict__.pop(name, None)
+        for part in alone: part.__dict__['_trainer'] = None
 
 # %% ../../nbs/adapters/02_lightning.ipynb #d0f3341a
 HOOKS = 'on_before_batch_transfer', 'on_after_batch_transfer'  # where a module may change its batch
@@ -88,11 +89,11 @@ def _loader_of(holder, name):
     "The loader that a module or a datamodule makes, or None"
     if not callable(getattr(holder, name, None)): return None
     try: return getattr(holder, name)()
-    except Exception as e:
-        if 'Misconfiguration' in type(e).__name__ or isinstance(e, NotImplementedError): return None
+    except Exception as error:
+        if 'Misconfiguration' in type(error).__name__ or isinstance(error, NotImplementedError): return None
         raise
 
-
+# %% ../../nbs/adapters/02_lightning.ipynb #7047972c
 def _missing(holder):
     "What is wrong where there are no training batches"
     return ValueError(f"{type(holder).__name__} has no train_dataloader; pass a DataLoader or a datamodule: "

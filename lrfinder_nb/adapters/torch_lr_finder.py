@@ -35,7 +35,8 @@ class DataLoaderIter:
 
     def inputs_labels_from_batch(self, batch_data):
         "The first two parts of a batch; override it for batches of another form"
-        if isinstance(batch_data, (list, tuple)) and len(batch_data) > 1: return batch_data[0], batch_data[1]
+        is_pair = isinstance(batch_data, (list, tuple)) and len(batch_data) > 1
+        if is_pair: return batch_data[0], batch_data[1]
         raise ValueError(f"a batch must be (inputs, labels, ...), got {type(batch_data).__name__}; "
                          "override inputs_labels_from_batch in a subclass")
 
@@ -73,7 +74,7 @@ class _Again:
     def __len__(self): return len(self.batches)
     def __iter__(self): return iter(self.batches)
 
-
+# %% ../../nbs/adapters/20_torch_lr_finder.ipynb #dbf5a7ce
 def _iterated(name, loader, kind):
     "The loader as an iterator of the kind"
     if isinstance(loader, kind): return loader
@@ -88,14 +89,16 @@ class _Towards(LRScheduler):
         self.end_lr, self.num_iter = end_lr, check_count('num_iter', num_iter, 2)
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self): return [self._at(base, self.last_epoch/(self.num_iter - 1)) for base in self.base_lrs]
+    def get_lr(self):
+        share = self.last_epoch/(self.num_iter - 1)
+        return [self._at(base, share) for base in self.base_lrs]
 
 # %% ../../nbs/adapters/20_torch_lr_finder.ipynb #7263f7eb
 class LinearLR(_Towards):
     "Rates that grow by the same amount each step"
     def _at(self, base, share): return base + share*(self.end_lr - base)
 
-
+# %% ../../nbs/adapters/20_torch_lr_finder.ipynb #0ffcb9c8
 class ExponentialLR(_Towards):
     "Rates that grow by the same factor each step"
     def _at(self, base, share): return base*(self.end_lr/base)**share
@@ -128,7 +131,8 @@ class StateCacher:
 class _Notes:
     "Writes `history` as the sweep goes, and asks it to stop"
     def __init__(self, finder, smooth_f, diverge_th):
-        self.finder, self.smooth_f, self.diverge_th, self.stopping = finder, smooth_f, diverge_th, Event()
+        self.finder, self.smooth_f, self.diverge_th = finder, smooth_f, diverge_th
+        self.stopping = Event()
 
     def point(self, lr, loss):
         losses = self.finder.history['loss']
@@ -144,7 +148,7 @@ def _start(optimizer, start_lr):
     if any('initial_lr' in group for group in optimizer.param_groups):
         raise RuntimeError("the optimizer has a scheduler attached to it; "
                            "make a new optimizer for the range test")
-    return max(float(g['lr']) for g in optimizer.param_groups) if start_lr is None else start_lr
+    return max(float(group['lr']) for group in optimizer.param_groups) if start_lr is None else start_lr
 
 
 def _slice(skip_start, skip_end): return slice(skip_start, -skip_end if skip_end else None)

@@ -46,7 +46,7 @@ def _unnoticed(trainer):
         finally:
             if listed is not None: del listed[many:]
 
-
+# %% ../../nbs/adapters/01_trainer.ipynb #0d34bb85
 def _train_dl(trainer):
     "The batches of a Trainer; `ValueError` where it has none"
     if getattr(trainer, 'train_dataset', True) is None:
@@ -54,7 +54,7 @@ def _train_dl(trainer):
                          "make it with train_dataset=, or pass batches: finder_for(trainer, train_dl)")
     return plain_loader(trainer.get_train_dataloader())
 
-
+# %% ../../nbs/adapters/01_trainer.ipynb #8380e4f0
 def _valid_dl(trainer):
     "A function that makes the validation batches, or None"
     if getattr(trainer, 'eval_dataset', None) is None: return None
@@ -70,7 +70,7 @@ def _check_trainer(trainer):
             raise ValueError(f"a Trainer with {name} prepares its model in train() only, "
                              "so it cannot be swept before; sweep a smaller model, or without sharding")
 
-
+# %% ../../nbs/adapters/01_trainer.ipynb #49615942
 def _precision(args):
     "The `amp` of a finder"
     return 'bf16' if getattr(args, 'bf16', False) else 'fp16' if getattr(args, 'fp16', False) else None
