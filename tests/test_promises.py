@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from lrfinder_nb.engine import keep
 from lrfinder_nb.engine.finder import LRFinder
 from lrfinder_nb.engine.keep import place
+from lrfinder_nb.engine.repeat import repeat
 from lrfinder_nb.engine.state import Seen, preserved, snapshot
 
 torch.set_num_threads(1)
@@ -46,7 +47,10 @@ class Head(nn.Module):
     def forward(self, x): return SimpleNamespace(logits=self.net(x))
 
 
-LOGITS = F.binary_cross_entropy_with_logits
+def adam(): return torch.optim.Adam(net().parameters())
+
+
+LOGITS, LIKELY = F.binary_cross_entropy_with_logits, torch.rand(8, 1)
 SLIPS = dict(
     loss_class=('CrossEntropyLoss(...)', lambda: sweep(loss_fn=nn.CrossEntropyLoss)),
     loader_class=('DataLoader(...)', lambda: sweep(DataLoader)),
@@ -71,9 +75,19 @@ SLIPS = dict(
     preserve_list=('list', lambda: finder(preserve=[[net()]])),
     preserve_word=('str', lambda: finder(preserve=['scheduler'])),
     preserve_on=("'gpu'", lambda: finder(preserve_on='gpu').range_test([(X, Y)], **SWEEP)),
-    num_iter=('pass 12', lambda: sweep(num_iter=12.0)))
+    num_iter=('pass 12', lambda: sweep(num_iter=12.0)),
+    array_labels=('torch.as_tensor', lambda: sweep(((X, Y.numpy()),))),
+    list_labels=('torch.as_tensor', lambda: sweep(((X, Y.tolist()),))),
+    list_inputs=('torch.as_tensor', lambda: sweep(((X.tolist(), Y),))),
+    whole_inputs=('x.float()', lambda: sweep(((X.long(), Y),))),
+    no_probabilities=('with_logits', lambda: sweep(((X, LIKELY),), net(1), F.binary_cross_entropy)),
+    repeat_model=('def make():', lambda: repeat(net(), F.cross_entropy, [(X, Y)], progress=False)),
+    repeat_class=('the class Linear', lambda: repeat(nn.Linear, F.cross_entropy, [(X, Y)], progress=False)),
+    repeat_pair_turned=('return the pair', lambda: repeat(lambda: (adam(), net()), None, [(X, Y)], progress=False)),
+    max_lr=('max_lr=finder.suggestion', lambda: finder().fit_one_cycle([(X, Y)], max_lr=finder())),
+    checkpoint=("'run.pt'", lambda: finder().fit_one_cycle([(X, Y)], max_lr=.1, checkpoint='')))
 WITH_CAUSE = {'no_loss_fn', 'three_parts', 'more_fields', 'output', 'float_labels', 'doubles', 'array', 'text',
-              'one_sample'}
+              'one_sample', 'array_labels', 'list_inputs', 'whole_inputs', 'no_probabilities'}
 
 
 @pytest.mark.parametrize('slip', SLIPS)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from torch.utils.data import RandomSampler
 
 from ..core.coarse import coarse_lrs
@@ -25,13 +26,23 @@ from .state import set_seed
 from .verify import trials_cost
 
 # %% ../../nbs/engine/08a_runs.ipynb #f95adc99
+NO_FACTORY = ("make must be a function that returns a fresh (model, optimizer), got {}; "
+              "write def make(): with the lines that build both, or pass (model, optimizer) to keep the weights")
+
+
 def _is_pair(x): return isinstance(x, tuple) and len(x) == 2
+
+
+def _called(x):
+    "A model or a class in words"
+    return f'the class {x.__name__}' if isinstance(x, type) else f'the model {type(x).__name__} itself'
 
 # %% ../../nbs/engine/08a_runs.ipynb #cdd54503
 def check_make(make,  # what the user passed
                loader,  # iterable of training batches
               ):
     "Refuse what cannot be had again for each run"
+    if isinstance(make, (nn.Module, type)): raise TypeError(NO_FACTORY.format(_called(make)))
     if not callable(make) and not _is_pair(make):
         raise TypeError("make must be a function that returns (model, optimizer), or such a pair, "
                         f"got {type(make).__name__}; wrap the lines that build them in a function")
@@ -51,9 +62,9 @@ def fresh(make,  # make() -> (model, optimizer), or such a pair
     "(model, optimizer) of a factory; a pair as it is"
     if not callable(make): return make
     made = make()
-    if not _is_pair(made):
-        raise TypeError(f"make must return (model, optimizer), got {type(made).__name__}; "
-                        "return the pair")
+    if not _is_pair(made) or not isinstance(made[0], nn.Module):
+        kinds = ', '.join(type(x).__name__ for x in made) if _is_pair(made) else type(made).__name__
+        raise TypeError(f"make must return (model, optimizer), got {kinds}; return the pair")
     old = {id(p) for ref in before if (p := ref()) is not None}
     if any(id(p) in old for p in made[0].parameters()): raise ValueError(SHARED)
     before[:] = [weakref.ref(p) for p in made[0].parameters()]

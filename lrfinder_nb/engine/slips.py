@@ -86,6 +86,27 @@ def _pixels(error, model, batch):
         return ("the batch holds uint8 and the model floats; "
                 "make the batches float: x.float()/255, in the dataset")
 
+# %% ../../nbs/engine/01a_slips.ipynb #5987d75f
+WHOLE = re.compile(r'\b(Long|Int|Short|Char)\b')
+
+
+def _whole_inputs(error, model, batch):
+    "Inputs that are whole numbers, for a layer that multiplies"
+    found = WHOLE.search(str(error))
+    if not found or 'embedding' in str(error) or not TYPES.search(str(error)): return
+    return (f"the inputs are whole numbers ({found[1]}) and the model floats; "
+            "make them float: x.float(), in the dataset")
+
+# %% ../../nbs/engine/01a_slips.ipynb #0e1a5036
+NO_TENSOR = re.compile(r'must be Tensor, not (list|tuple|int|float)')
+
+
+def _lists(error, model, batch):
+    "Parts of a batch that nobody has made tensors"
+    if found := NO_TENSOR.search(str(error)):
+        return (f"torch takes tensors, got {found[1]}; "
+                "make it a tensor with torch.as_tensor, in the dataset or in collate_fn")
+
 # %% ../../nbs/engine/01a_slips.ipynb #44b97c88
 ARITY = re.compile(r'\.forward\(\) (takes|got|missing)')
 
@@ -115,7 +136,8 @@ def _told(error, sentences):
 # %% ../../nbs/engine/01a_slips.ipynb #15fa980d
 def _of_batch(error, model, batch):
     "What each of the slips above says"
-    return [slip(error, model, batch) for slip in (_one_sample, _not_tensors, _other_floats, _pixels)]
+    slips = _one_sample, _not_tensors, _other_floats, _pixels, _lists
+    return [slip(error, model, batch) for slip in slips]
 
 # %% ../../nbs/engine/01a_slips.ipynb #636ca514
 def explained(error:Exception,  # what a user's step raised
@@ -132,7 +154,8 @@ def explained_forward(error:Exception,  # what the model raised when it was call
                       loss_fn,  # the loss function, or None
                      ) -> Exception:
     "As `explained`, for a model that was called with the parts of the batch"
-    return _told(error, [*_of_batch(error, model, batch), _too_much(error, model, batch, loss_fn)])
+    own = _whole_inputs(error, model, batch), _too_much(error, model, batch, loss_fn)
+    return _told(error, [*_of_batch(error, model, batch), *own])
 
 # %% ../../nbs/engine/01a_slips.ipynb #35f1cb97
 def _not_an_output(out, target):
@@ -152,6 +175,13 @@ def _number_of_class(out, target, text):
         return (f"the model has outputs for classes 0 to {out.shape[1] - 1}, got the class {found[1]}; "
                 "number the classes from 0, or give the model more outputs")
 
+# %% ../../nbs/engine/01a_slips.ipynb #75e9b058
+def _no_target(target, text):
+    "A target that is no tensor, such as a list or a NumPy array"
+    if 'must be Tensor' not in text: return
+    return (f"the target must be a tensor, got {type(target).__name__}; "
+            "make it one with torch.as_tensor, in the dataset or in collate_fn")
+
 # %% ../../nbs/engine/01a_slips.ipynb #b82089f5
 FLOATS = ("this loss takes targets of the model's own type, got {}; "
           "convert them with y.float(), in the dataset")
@@ -159,7 +189,7 @@ FLOATS = ("this loss takes targets of the model's own type, got {}; "
 
 def _labels(out, target, text):
     "Targets of another type or shape than the loss takes"
-    if not isinstance(target, torch.Tensor): return
+    if not isinstance(target, torch.Tensor): return _no_target(target, text)
     kind = str(target.dtype).removeprefix('torch.')
     if target.is_floating_point() and 'Long' in text:
         return (f"this loss takes class numbers as targets, got {kind}; "
@@ -169,6 +199,13 @@ def _labels(out, target, text):
         return (f"this loss takes one class number a sample, got shape {tuple(target.shape)}; "
                 "pass y.squeeze(1)")
 
+# %% ../../nbs/engine/01a_slips.ipynb #ae976a07
+def _probabilities(out, target, text):
+    "Outputs of a linear layer where a loss takes probabilities"
+    if 'between 0 and 1' in text and isinstance(out, torch.Tensor):
+        return (f"this loss takes probabilities, got outputs from {out.min():.3g} to {out.max():.3g}; "
+                "pass torch.nn.functional.binary_cross_entropy_with_logits")
+
 # %% ../../nbs/engine/01a_slips.ipynb #7d67e2e4
 def explained_loss(error:Exception,  # what the loss function raised
                    out,  # the model's output
@@ -176,8 +213,8 @@ def explained_loss(error:Exception,  # what the loss function raised
                   ) -> Exception:
     "`error`, or a `TypeError` that says what was wrong with output or target, with `error` as its cause"
     text = str(error)
-    told = _not_an_output(out, target), _labels(out, target, text), _number_of_class(out, target, text)
-    return _told(error, told)
+    slips = _labels, _number_of_class, _probabilities
+    return _told(error, [_not_an_output(out, target), *(slip(out, target, text) for slip in slips)])
 
 # %% ../../nbs/engine/01a_slips.ipynb #f069e28d
 def explained_backward(error:Exception,  # what the backward pass raised
