@@ -15,8 +15,8 @@ import numpy as np
 from lrfinder_nb import LossCurve, RULES, analyse
 x = np.linspace(-7, 1, 100)
 curve = LossCurve(10**x, 2.3 - 2/(1 + np.exp(-4*(x + 2.5))) + .5*10**(2*(x + .5)))
-cautious, minimum = analyse(curve, rule='cautious').suggestion, analyse(curve).suggestion
-assert cautious.lr < minimum.lr and 'cautious' in RULES and cautious.interval[0] < cautious.lr
+cautious, default = analyse(curve, rule='cautious').suggestion, analyse(curve).suggestion
+assert cautious.lr < default.lr and 'cautious' in RULES and cautious.interval[0] < cautious.lr
 print(cautious.why)
 '''
 

@@ -270,7 +270,7 @@ def test_finder_without_memory(home, capsys):
 
 
 @pytest.mark.parametrize('flags, words', [
-    ('--rule minimun', "lr_finder.rule must be one of minimum, steepest, balanced, valley, slide, got 'minimun'; did you mean minimum?"),
+    ('--rule minimun', "lr_finder.rule must be one of minimum, basin, steepest, balanced, valley, slide, got 'minimun'; did you mean minimum?"),
     ('--start_lr 1 --end_lr 0.1', 'lr_finder.start_lr must be below end_lr'),
     ('--start_lr fast', "--start_lr must be a number above 0 or null, got 'fast'"),
     ('--batch_size 0', '--batch_size must be a whole number above 0, got 0'),

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from lrfinder_nb import LossCurve, NoSuggestion, analyse, consensus, load_curve, save_curve
 from lrfinder_nb.core import suggest
@@ -180,7 +180,11 @@ def curves(draw):
     return LossCurve(lrs, y, draw(st.sampled_from(['completed', 'diverged', 'non-finite', 'stopped', 'exhausted'])))
 
 
+AT_THE_END = LossCurve(np.linspace(1, 1e5, 11), [*np.linspace(4, .4, 10)**2, math.nan])    # the last rate but one
+
+
 @OFTEN
+@example(AT_THE_END, 'balanced', 0, 0, .98)
 @given(curves(), st.sampled_from(sorted(RULES)), st.integers(0, 12), st.integers(0, 8),
        st.sampled_from([None, 0, .6, .98]))
 def test_any_curve_gives_a_rate_within_its_interval_or_a_cause(curve, rule, skip_start, skip_end, beta):

@@ -58,7 +58,7 @@ def test_verified_runs_answer_with_their_trials():
     assert [a.found.lr for a in runs.runs] == [t.lr for t in runs.trials] != [a.found.lr for a in plain.runs]
     assert runs.steps == plain.steps + sum(t.steps for t in runs.trials)
     assert str(runs.steps) in runs.notes[0]
-    assert runs.analyse(rule='minimum').lr == runs.lr
+    assert runs.analyse(rule='basin').lr == runs.lr
     assert 'recommended' in runs._repr_html_()
     assert runs.analyse(rule='steepest').trials is runs.trials
 

@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 
 from lrfinder_nb.core.trainings import TOLERANCE, excess
-from lrfinder_nb.core.trials import ABOVE, BELOW, FAR, SHARPNESS, trial_weights
+from lrfinder_nb.core.rules import SHARPNESS, low_weights
+from lrfinder_nb.core.trials import ABOVE, BELOW, FAR
 from own import coarse_to_fine, one_sweep
 from records import FIRST_SEED, trained, tried
 from scoring import difference, known, measured
@@ -30,7 +31,7 @@ def verified(task, seed, sharpness=SHARPNESS, below=BELOW, above=ABOVE, far=FAR)
     "The verified answer with other constants"
     trials = tried(task, seed, 1)
     rates, values = np.log10([*trials.values]), [*trials.values.values()]
-    u = float(trial_weights(values, trials.first, sharpness) @ rates)
+    u = float(low_weights(values, trials.first, sharpness) @ rates)
     s = trials.swept and math.log10(trials.swept)
     return 10**(u if s is None or abs(u - s) > far else min(max(u, s - below), s + above))
 

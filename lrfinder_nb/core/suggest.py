@@ -105,7 +105,8 @@ def _suggest(curve, t, kept, skip_start, rule):
     "What `rule` reads from the kept part of a trend"
     r, part = RULES[rule](t[kept]), t.lrs[kept]
     at = r.lr_at(part)
-    lr, why, index = at/r.divisor, r.why.format(lr=f'{at:.1e}'), skip_start + round(r.position)
+    lr, why = at/r.divisor, r.why.format(lr=f'{at:.1e}')
+    index = skip_start + round(r.position if r.last is None else r.last)
     at_least = index >= kept.stop - 1 and (not exploded(curve, t) or cut_too_early(t, 0) != '')
     if at_least: why += ', and a higher rate may do as well, since the loss was still falling there'
     if lr < curve.lrs[0]: why += f', which lies below the first rate of the sweep, {curve.lrs[0]:.1e}'
@@ -117,7 +118,7 @@ def analyse(curve:LossCurve,  # the record of a sweep
             skip_start:int=10,  # points to ignore at the start
             skip_end:int=5,  # points to ignore at the end; the cut may take more
             diverge_threshold:float|None=None,  # cut at so many times the smallest loss; None for the sweep's
-            rule:str='minimum',  # name of the rule, one of `RULES`
+            rule:str='basin',  # name of the rule, one of `RULES`
            ) -> Analysis:
     "Read `curve`: the trend, the kept part and the suggestion, or the sentence why there is none"
     if diverge_threshold is None: diverge_threshold = curve.diverge_threshold

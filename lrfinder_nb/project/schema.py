@@ -103,7 +103,7 @@ class Sweep:
     beta: ClosedUnitInterval | None = None  # how much the curve is smoothed; null follows the number of steps
     skip_start: NonNegativeInt = 10  # points to ignore at the start
     skip_end: NonNegativeInt = 5  # points to ignore at the end
-    rule: str = 'minimum'  # minimum, steepest, balanced, valley or slide
+    rule: str = 'basin'  # basin, minimum, steepest, balanced, valley or slide
     runs: PositiveInt | Literal['auto'] = 1  # sweeps; auto for as many as it takes until they agree
     use_mixup: bool = False  # also sweep with MixUp, and compare
 

@@ -18,6 +18,7 @@ import torch
 import lrfinder_nb
 from .. import LRFinder, NoSuggestion, RULES, compare, diagnose, mixup, repeat
 from ..core.files import write_file
+from ..core.schedule import NUM_ITER
 from ..engine.parallel import first, join
 from ..engine.progress import Bar
 from .config import UsageError, nearest, to_yaml
@@ -68,7 +69,7 @@ def sweep_settings(config:Config  # the settings
     if s.diverge_threshold <= 1: raise UsageError(f"lr_finder.diverge_threshold must be above 1, got {s.diverge_threshold:g}; 4 is customary")
     if s.rule not in RULES: raise UsageError(f"lr_finder.rule must be one of {', '.join(RULES)}, got {s.rule!r:.60}{nearest(s.rule, RULES)}")
     if s.beta == 1: raise UsageError('lr_finder.beta must be below 1, got 1; 0.98 is customary, and null is better')
-    if s.num_iter == 1: raise UsageError('lr_finder.num_iter must be at least 2, got 1; 100 is customary')
+    if s.num_iter == 1: raise UsageError('lr_finder.num_iter must be at least 2, got 1; 300 is customary')
     if s.start_lr and s.start_lr >= (s.end_lr or 10.): raise UsageError(f"lr_finder.start_lr must be below end_lr, got {s.start_lr:g} and {s.end_lr or 10.:g}")
     return sweep, dict(beta=s.beta, skip_start=s.skip_start, skip_end=s.skip_end, rule=s.rule)
 
@@ -84,7 +85,7 @@ def plan_in_words(config:Config,  # the settings
     if s.start_lr is s.end_lr is s.num_iter is None: said.append('Testing learning rates coarse to fine: first quickly over all of them, then closely around the best')
     else:
         said.append(f'Testing learning rates from {s.start_lr or 1e-7:.3g} to {s.end_lr or 10.:.3g}')
-        said.append(f"Using {s.num_iter or 100} iterations with {'exponential' if s.step_mode == 'exp' else 'linear'} growth")
+        said.append(f"Using {s.num_iter or NUM_ITER} iterations with {'exponential' if s.step_mode == 'exp' else 'linear'} growth")
     return said
 
 # %% ../../nbs/project/13_search.ipynb #2146bd25
