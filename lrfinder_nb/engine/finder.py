@@ -113,7 +113,7 @@ class LRFinder:
                    valid_dl=None,  # measure the loss on these batches instead, after each step
                    *, start_lr:float|None=None,  # first rate, positive; 1e-7 where one of the next is given
                    end_lr:float|None=None,  # last rate, above `start_lr`; 10 where one of these is given
-                   num_iter:int|None=None,  # steps, at least 2; 100 where one of the others is given
+                   num_iter:int|None=None,  # steps, at least 2; 300 where one of the others is given
                    step_mode:str='exp',  # 'exp' or 'linear' spacing of the rates
                    diverge_threshold:float=4.,  # stop at this many times the smallest loss; inf for never
                    accumulation_steps:int=1,  # batches per step

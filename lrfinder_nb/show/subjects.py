@@ -61,7 +61,7 @@ def read(curve:LossCurve, **settings):
     "`analyse`, where a rule that raises gives the sentence that it failed"
     try: return analyse(curve, **settings)
     except Exception as e:
-        analysis = analyse(curve, **{**settings, 'rule': 'minimum'})
+        analysis = analyse(curve, **{**settings, 'rule': 'basin'})
         why = f"the rule {settings['rule']} failed here ({type(e).__name__}: {e!s:.200}); choose another"
         return replace(analysis, rule=settings['rule'], found=NoSuggestion(why, 'rule failed'))
 
