@@ -17,6 +17,7 @@ from torch.utils.data import RandomSampler
 
 from ..core.coarse import coarse_lrs
 from ..core.curve import LossCurve
+from ..core.schedule import NUM_ITER
 from ..core.suggest import NoSuggestion
 from ..core.trials import Trials
 from .finder import LRFinder
@@ -92,7 +93,7 @@ class RunPlan:
     def steps(self) -> int:
         "Steps of a run, about"
         ranged = {'start_lr', 'end_lr'} & set(self.options)
-        swept = self.options.get('num_iter') or (100 if ranged else SWEEP)
+        swept = self.options.get('num_iter') or (NUM_ITER if ranged else SWEEP)
         return swept + (trials_cost()[0] if self.verify else 0)
 
 # %% ../../nbs/engine/08a_runs.ipynb #0710c000
