@@ -14,6 +14,7 @@ import torch
 from ..core.coarse import coarse_lrs, fine_lrs, other_range
 from ..core.curve import LossCurve
 from ..core.schedule import sweep_lrs
+from .optimizers import check_sweepable
 from .passes import Task, run_pass
 from .progress import announce
 from .step import device_of
@@ -45,6 +46,7 @@ def record(task:Task,  # what is trained
            coarse:LossCurve|None=None,  # the quick pass that found the range
           ) -> str:
     "Sweep over `lrs` and pass the curve to `keep`, whatever happens; returns how the sweep ended"
+    check_sweepable(task.optimizer, lrs)
     rows, ended = [], 'stopped'
     try: ended = run_pass(task, lrs, rows, view, stopping, diverge_threshold)
     finally:

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..core.divergence import DivergenceWatch
+from .optimizers import judged
 from .parallel import any_rank, mean_of_ranks, ranks, set_epoch
 from .slips import check_instance
 from .step import TrainStep
@@ -75,6 +76,7 @@ def group_ratios(optimizer,  # the optimizer, its groups with the rates whose ra
                 ) -> list:
     "Each group's rate as a share of the largest"
     lrs = [float(group['lr']) for group in optimizer.param_groups]
+    if len(set(lrs)) == 1: lrs = [lr*group.get('lr_scale', 1.) for lr, group in zip(lrs, optimizer.param_groups)]
     return [lr/max(lrs) if max(lrs) > 0 else 1. for lr in lrs]
 
 # %% ../../nbs/engine/04_sweep.ipynb #3d079df7
@@ -95,7 +97,8 @@ def validate(step:TrainStep,  # knows the model and the loss
     "Mean loss over the batches of `valid_dl` in eval mode; every module's mode comes back"
     modes = [(module, module.training) for module in step.model.modules()]
     step.model.eval()
-    try: losses = [step.loss(batch, graded=False) for batch in valid_dl]
+    try:
+        with judged(step.optimizer): losses = [step.loss(batch, graded=False) for batch in valid_dl]
     finally:
         for module, training in modes: module.training = training
     if not losses: raise ValueError(NO_VALIDATION.format(type(valid_dl).__name__))

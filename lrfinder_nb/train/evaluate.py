@@ -12,6 +12,7 @@ from numbers import Number
 
 import torch
 
+from ..engine.optimizers import judged
 from ..engine.parallel import summed
 from ..engine.step import TARGETS, TrainStep
 from ..engine.sweep import NO_VALIDATION
@@ -136,7 +137,7 @@ def _pass(step, valid_dl, measures):
     "The sums over a pass: samples, losses, means"
     outputs, dtype = [], torch.float64 if step.device.type == 'cpu' else torch.float32
     sums = torch.zeros(2 + len(measures.means), device=step.device, dtype=dtype)
-    with _evaluating(step.model, outputs.append):
+    with _evaluating(step.model, outputs.append), judged(step.optimizer):
         for batch in valid_dl:
             outputs.clear()
             loss = step.loss(batch, graded=False)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..engine.background import TURN, hold
+from ..engine.optimizers import joined, to_train
 from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped, together, wrapped
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
@@ -159,6 +160,7 @@ def _epochs(run, now, save, good):
         set_epoch(run.train_dl, epoch)
         bad = _whole_epoch(run, now, fresh=save and epoch)
         if bad is not None: return bad
+        to_train(run.step.optimizer, False)
         good[:] = _copied(run)
         for f in run.told['epoch']: f(now)
         if save and len(run.record.lrs) == (epoch + 1)*run.steps: save()
@@ -168,6 +170,7 @@ def _epochs(run, now, save, good):
 def _ended(run, now, bad, good):
     "The record of a training that has ended; `TrainingDiverged` where a loss was not finite"
     record = run.record
+    to_train(run.step.optimizer, False)
     if bad is not None: run.ending = ('non-finite', '')
     if run.ending and (run.ending[0] != 'early' or len(record.lrs) < run.total):
         record.ended, record.why = run.ending
@@ -230,7 +233,7 @@ def _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan):
 
 # %% ../../nbs/train/04_one_cycle.ipynb #4e780d90
 def train(model:nn.Module,  # the model
-          optimizer,  # made from its parameters
+          optimizer,  # made from its parameters; a list or dict of several steps them together
           loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
           train_dl,  # loader of training batches, with a length
           valid_dl,  # loader of validation batches, or None
@@ -239,11 +242,12 @@ def train(model:nn.Module,  # the model
     "Carry out a plan"
     join()
     hold()
+    optimizer = joined(optimizer)
     with TURN, together(): return _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan)
 
 # %% ../../nbs/train/04_one_cycle.ipynb #9183b7b0
 def fit_one_cycle(model:nn.Module,  # the model
-                  optimizer,  # made from its parameters
+                  optimizer,  # made from its parameters; a list or dict of several steps them together
                   loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
                   train_dl,  # loader of training batches, with a length
                   valid_dl=None,  # loader of validation batches
