@@ -23,6 +23,7 @@ from ..core.suggest import Analysis, Suggestion, analyse
 from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
 from .background import TURN, Background, hold
+from .optimizers import joined
 from .parallel import join, ranks
 from .passes import Task, rereadable
 from .progress import bar_of, cell_number, chosen, view_of
@@ -91,7 +92,7 @@ class LRFinder:
     "Finds a learning rate by a range test that leaves model, optimizer and random state as they were"
     def __init__(self,
                  model:nn.Module,  # the model, on the device to train on
-                 optimizer:Optimizer,  # made from its parameters; ratios of its groups' rates are kept
+                 optimizer:Optimizer,  # made from its parameters, or a list or dict of several; ratios are kept
                  loss_fn=None,  # loss_fn(output, target) -> loss; None where the model returns its loss
                  *, device=None,  # device that the model is expected on; None for wherever it is
                  amp=None,  # autocast: None, True, 'bf16' or 'fp16'
@@ -101,12 +102,12 @@ class LRFinder:
                  clip:float|None=None,  # largest norm that a gradient may have; None for any
                 ):
         kept = dict(preserve=check_preserve(preserve), on=preserve_on)
+        optimizer = joined(optimizer)
         self._job = Task(model, optimizer, loss_fn, step, device, amp, clip=clip, **kept)
         self._job.train_step()      # refuses what cannot be trained
-        self._seen_in, self.clip = None, clip
         self._forget()
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.amp, self.step = amp, step
+        self.amp, self.step, self.clip = amp, step, clip
 
     def range_test(self,
                    train_dl,  # iterable of training batches; started again when it runs out
@@ -190,7 +191,7 @@ class LRFinder:
 
     def _forget(self):
         "An older curve must not answer for the sweep that begins"
-        self._curve, self._task, self._settings = None, None, {}
+        self._curve, self._task, self._settings, self._seen_in = None, None, {}, None
         self._trials, self._verified, self._by_hand = None, False, None
         self.ended = None       # how the last sweep or verification ended
 
