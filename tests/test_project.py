@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +61,39 @@ def ok(line, capsys):
     return said
 
 
+def contents(folder):
+    "The bytes of each file below a folder, but for locks and logs"
+    files = [path for path in Path(folder).rglob('*') if path.is_file()]
+    return {path: path.read_bytes() for path in files if path.name != '.lock' and path.suffix != '.log'}
+
+
+def python(code):
+    "The words of the last line that a fresh interpreter prints"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1].split()
+
+
+COMMAND = [sys.executable, '-m', 'lrfinder_nb.project.commands']
+
+
+def interrupted(line, words):
+    "What a command said after it was stopped by Ctrl-C, once it had said `words`"
+    process = subprocess.Popen([*COMMAND, *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for said in process.stdout:
+        if words in said: break
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(60) == 1 and 'Traceback' not in rest, rest
+    return rest
+
+
 def refused(line, words, capsys, status=2):
     "A command that must be refused in one sentence, and leave every file as it was"
-    before = {p: p.read_bytes() for p in Path('.').rglob('*') if p.is_file() and p.name != '.lock' and p.suffix != '.log'}
+    before = contents('.')
     code, said = typed(line, capsys)
     last = said.strip().splitlines()[-1]
     assert code == status and words in last and 'Traceback' not in said, said
-    after = {p: p.read_bytes() for p in Path('.').rglob('*') if p.is_file() and p.name != '.lock' and p.suffix != '.log'}
-    assert after == before
+    assert contents('.') == before
     return last
 
 
@@ -97,7 +123,8 @@ def test_split_again_keeps_places(home, capsys):
     ok('split --raw_data data/shapes/raw --folds 5', capsys)
     before = load_split('data/shapes/splits')
     old = dict(zip(before.files, before.fold_of))
-    assert '60 images keep their place, 0 are new, 0 are gone' in ok('split --raw-data data/shapes/raw --folds 5', capsys)
+    said = ok('split --raw-data data/shapes/raw --folds 5', capsys)
+    assert '60 images keep their place, 0 are new, 0 are gone' in said
     draw(home/'data/shapes/raw', ('bar', 'new'), 25, seed=1)
     (home/'data/shapes/raw/dot/00.png').unlink()
     said = ok('split --raw_data data/shapes/raw', capsys)
@@ -112,9 +139,11 @@ def test_split_groups(home, capsys):
     split = load_split('data/shapes/splits')
     where = {}
     for f, k in zip(split.files, split.fold_of): assert where.setdefault(f[-5], k) == k
-    rows = ['file,patient'] + [f'{f.name},{i//4}' for i, f in enumerate(sorted((home/'data/shapes/raw').rglob('*.png')))]
-    (home/'m.csv').write_text('\n'.join(rows))
-    refused('split --raw_data data/shapes/raw --group m.csv:age --force', "has no column 'age', only file, patient", capsys)
+    names = [path.name for path in sorted((home/'data/shapes/raw').rglob('*.png'))]
+    rows = [f'{name},{i//4}' for i, name in enumerate(names)]
+    (home/'m.csv').write_text('\n'.join(['file,patient', *rows]))
+    words = "has no column 'age', only file, patient"
+    refused('split --raw_data data/shapes/raw --group m.csv:age --force', words, capsys)
 
 
 def test_split_names_what_is_odd(home, capsys):
@@ -124,7 +153,9 @@ def test_split_names_what_is_odd(home, capsys):
     (raw/'box/broken.png').write_text('<html>')
     (raw/'empty').mkdir()
     said = ok('split --raw_data data/shapes/raw --folds 5', capsys)
-    for words in ('box/broken.png (it does not begin like an image)', 'classes without images are left out: empty', 'bar/zero.png = dot/copy.png'): assert words in said
+    assert 'box/broken.png (it does not begin like an image)' in said
+    assert 'classes without images are left out: empty' in said
+    assert 'bar/zero.png = dot/copy.png' in said
 
 
 def test_split_train_and_val(home, capsys):
@@ -139,7 +170,8 @@ def test_split_train_and_val(home, capsys):
 
 @pytest.mark.parametrize('line, words', [
     ('split --raw_data nowhere', "'nowhere' is no folder"),
-    ('split --raw_data data/shapes/raw --folds 21', '--folds 21 needs 21 images of each class, and the class bar has 20'),
+    ('split --raw_data data/shapes/raw --folds 21',
+     '--folds 21 needs 21 images of each class, and the class bar has 20'),
     ('split --raw_data data/shapes/raw --folds many', "argument --folds: invalid int value: 'many'"),
     ('split --raw_data data/shapes/raw --test 1.5', '--test must be a share in [0, 1), got 1.5'),
     ('split --raw_data data/shapes/raw --fols 5', 'no flag --fols; did you mean --folds'),
@@ -152,9 +184,11 @@ def test_split_refuses(home, line, words, capsys): refused(line, words, capsys)
 
 def test_split_does_not_replace_another(home, capsys):
     ok('split --raw_data data/shapes/raw --folds 5', capsys)
-    refused('split --raw_data data/shapes/raw --folds 3', 'holds a split with folds 5, and 3 was asked for; pass --force', capsys)
+    words = 'holds a split with folds 5, and 3 was asked for; pass --force'
+    refused('split --raw_data data/shapes/raw --folds 3', words, capsys)
     ok('split --raw_data data/shapes/raw --folds 3 --force', capsys)
-    assert sorted(p.name for p in (home/'data/shapes/splits').glob('fold_*')) == [f'fold_{k}_{p}.txt' for k in range(3) for p in ('train', 'val')]
+    names = sorted(path.name for path in (home/'data/shapes/splits').glob('fold_*'))
+    assert names == [f'fold_{k}_{part}.txt' for k in range(3) for part in ('train', 'val')]
 
 
 def test_split_of_many_names(tmp_path):
@@ -170,9 +204,10 @@ def test_split_of_many_names(tmp_path):
         from lrfinder_nb.project.commands import main
         status = main(["split", "--raw_data", {str(tmp_path/"raw")!r}, "--folds", "5"])
         used = resource.getrusage(resource.RUSAGE_SELF)
-        high = next(l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM"))     # ru_maxrss begins with that of the parent
+        # ru_maxrss begins with that of the parent
+        high = next(l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM"))
         print(status, used.ru_utime + used.ru_stime, int(high)/1024)'''
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
+    done = python(code)
     assert done[0] == '0' and float(done[1]) < 10 and float(done[2]) < 500, done
 
 
@@ -183,21 +218,30 @@ def test_init_config_measures(home, capsys):
     assert '60 images of 3 classes' in said and 'all of 12x12 pixels' in said and 'there are no lists yet' in said
     path = home/'configs/shapes_config.yaml'
     config = load_config(path)
-    assert (config.data.dataset_name, config.data.num_classes, config.data.mode, config.transforms.size) == ('shapes', 3, 'L', 12)
-    lines = [l for l in path.read_text().splitlines() if l.strip() and not l.lstrip().startswith(('#', '-')) and not l.rstrip().endswith(':')]
-    assert all('  # ' in l for l in lines), [l for l in lines if '  # ' not in l]
+    data = config.data
+    assert (data.dataset_name, data.num_classes, data.mode, config.transforms.size) == ('shapes', 3, 'L', 12)
+    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.rstrip().endswith(':')]
+    lines = [line for line in lines if not line.lstrip().startswith(('#', '-'))]
+    assert lines and not [line for line in lines if '  # ' not in line]
     refused('init-config data/shapes', 'is there already; pass --force', capsys)
     ok('init-config data/shapes --force --preset multi-gpu --model resnet18 --pretrained --size 64', capsys)
     config = load_config(path)
-    assert (config.training.devices, config.model.architecture, config.model.weights, config.transforms.size, config.data.mode) == (4, 'resnet18', 'DEFAULT', 64, 'RGB')
+    assert (config.model.architecture, config.model.weights) == ('resnet18', 'DEFAULT')
+    assert (config.training.devices, config.transforms.size, config.data.mode) == (4, 64, 'RGB')
 
 
 @pytest.mark.parametrize('name', ['split', 'init-config', 'lr-finder', 'train'])
 def test_help_is_fast(name):
     "In half a second of one core"
-    code = f'import resource\nfrom lrfinder_nb.project.commands import main\ntry: main([{name!r}, "--help"])\nexcept SystemExit: pass\nimport sys\nu = resource.getrusage(resource.RUSAGE_SELF)\nprint("torch" in sys.modules, u.ru_utime + u.ru_stime)'
-    out = min((subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.splitlines()[-1].split() for _ in range(3)), key=lambda o: float(o[1]))
-    assert out[0] == 'False' and float(out[1]) < .5, out
+    code = f'''if 1:
+        import resource, sys
+        from lrfinder_nb.project.commands import main
+        try: main([{name!r}, "--help"])
+        except SystemExit: pass
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print("torch" in sys.modules, used.ru_utime + used.ru_stime)'''
+    heavy, seconds = min((python(code) for _ in range(3)), key=lambda words: float(words[1]))
+    assert heavy == 'False' and float(seconds) < .5, seconds
 
 
 # The sweep
@@ -209,9 +253,12 @@ QUICK = ['--num_iter', '40', '--batch_size', '8', '--device', 'cpu']
 def test_finder_says_and_writes(home, capsys):
     config = start(capsys)
     said = ok(['lr-finder', '--config', str(config), *QUICK], capsys)
-    for words in ('Starting Learning Rate Finder', 'Testing learning rates from 1e-07 to 10', 'Using 40 iterations with exponential growth',
-                  'LR: 1.00e-07 | Loss: ', 'SUCCESS  | Suggested learning rate: ', 'SUCCESS  | Saved plot to runs/lr_finder/shapes/lr_finder.png'): assert words in said
-    assert {p.name for p in FOLDER.iterdir()} - {'.lock'} == {'lr_finder.png', 'curve.json', 'suggestion.json', 'config.yaml', 'lr_finder.log'}
+    assert 'Starting Learning Rate Finder' in said and 'Testing learning rates from 1e-07 to 10' in said
+    assert 'Using 40 iterations with exponential growth' in said and 'LR: 1.00e-07 | Loss: ' in said
+    assert 'SUCCESS  | Suggested learning rate: ' in said
+    assert 'SUCCESS  | Saved plot to runs/lr_finder/shapes/lr_finder.png' in said
+    names = {'lr_finder.png', 'curve.json', 'suggestion.json', 'config.yaml', 'lr_finder.log'}
+    assert {path.name for path in FOLDER.iterdir()} - {'.lock'} == names
     assert load_config(FOLDER/'config.yaml').lr_finder.num_iter == 40       # the settings as they were used
     ok(['lr-finder', '--config', str(config), *QUICK, '--seed', '7'], capsys)
     assert len(list((FOLDER/'earlier').glob('*/suggestion.json'))) == 1     # the first one is kept
@@ -225,7 +272,8 @@ def test_finder_is_the_finder(home, capsys):
         found = load_found(FOLDER/'suggestion.json')
         c = load_config(config)
         mean, std = c.transforms.mean, c.transforms.std
-        to_tensor = v2.Compose([v2.Grayscale(), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+        to_float = v2.ToDtype(torch.float32, scale=True)
+        to_tensor = v2.Compose([v2.Grayscale(), v2.ToImage(), to_float, v2.Normalize(mean, std)])
         everything = ImageFolder('data/shapes/raw', to_tensor)
         number = {os.path.relpath(path, 'data/shapes/raw'): i for i, (path, _) in enumerate(everything.samples)}
         train = Subset(everything, [number[f] for f in read_list('data/shapes/splits', 'fold_0_train.txt')])
@@ -250,7 +298,8 @@ def test_finder_chooses_the_range_and_verifies(home, capsys):
 def test_finder_runs_and_mixup(home, capsys):
     config = start(capsys)
     said = ok(['lr-finder', '--config', str(config), *QUICK, '--runs', '3', '--use-mixup'], capsys)
-    for words in ('Mean:', 'Median:', 'Geometric Mean:', 'Range (max/min):', 'Confidence:', 'Without MixUp:', 'MixUp changes the rate by a factor of'): assert words in said
+    for words in ('Mean:', 'Median:', 'Geometric Mean:', 'Range (max/min):', 'Confidence:'): assert words in said
+    assert 'Without MixUp:' in said and 'MixUp changes the rate by a factor of' in said
     assert {'curve.json', 'curve_1.json', 'curve_2.json'} <= {p.name for p in FOLDER.iterdir()}
 
 
@@ -263,14 +312,16 @@ def test_finder_without_memory(home, capsys):
                 if len(x) > 8: raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
                 return super().forward(x)
         def greedy(num_classes, in_channels): return Greedy(in_channels, num_classes)''')
-    line = f'lr-finder --config {config} --num_iter 40 --device cpu --batch_size 32 --set model.architecture=nets.py:greedy'
+    line = f'lr-finder --config {config} --num_iter 40 --device cpu --batch_size 32'
+    line += ' --set model.architecture=nets.py:greedy'
     refused(line, 'out of memory on cpu with batches of 32; try --batch_size 16, or --find_batch_size', capsys, 1)
     said = ok(line + ' --find-batch-size --write', capsys)
     assert 'trying 16' in said and 'trying 8' in said and load_config(config).training.batch_size == 8
 
 
 @pytest.mark.parametrize('flags, words', [
-    ('--rule minimun', "lr_finder.rule must be one of minimum, basin, steepest, balanced, valley, slide, got 'minimun'; did you mean minimum?"),
+    ('--rule minimun', "lr_finder.rule must be one of minimum, basin, steepest, balanced, valley, slide, "
+                       "got 'minimun'; did you mean minimum?"),
     ('--start_lr 1 --end_lr 0.1', 'lr_finder.start_lr must be below end_lr'),
     ('--start_lr fast', "--start_lr must be a number above 0 or null, got 'fast'"),
     ('--batch_size 0', '--batch_size must be a whole number above 0, got 0'),
@@ -320,19 +371,23 @@ def test_environment(home, capsys, monkeypatch):
     assert '  batch_size: 16 ' in ok(f'lr-finder --config {config} --print_config', capsys)
     assert '  batch_size: 4 ' in ok(f'lr-finder --config {config} --print_config --batch-size 4', capsys)
     monkeypatch.setenv('LRFINDER_TRAINING__BATCH_SIZE', 'many')
-    refused(f'lr-finder --config {config}', "the environment's LRFINDER_TRAINING__BATCH_SIZE must be a whole number above 0, got 'many'", capsys)
+    words = "the environment's LRFINDER_TRAINING__BATCH_SIZE must be a whole number above 0, got 'many'"
+    refused(f'lr-finder --config {config}', words, capsys)
 
 
 def test_two_runs_at_once(home, capsys):
     config = start(capsys)
     FOLDER.mkdir(parents=True)
-    with FileLock(FOLDER/'.lock', timeout=0): refused(f'lr-finder --config {config} --num_iter 40', "another run is writing into 'runs/lr_finder/shapes'", capsys)
+    words = "another run is writing into 'runs/lr_finder/shapes'"
+    with FileLock(FOLDER/'.lock', timeout=0):
+        refused(f'lr-finder --config {config} --num_iter 40', words, capsys)
 
 
 def test_no_permission(home, capsys):
     config = start(capsys)
     (home/'file').write_text('')
-    refused(f'lr-finder --config {config} --num_iter 40 --output_dir file', "cannot make the folder 'file/lr_finder/shapes' (Not a directory)", capsys, 1)
+    words = "cannot make the folder 'file/lr_finder/shapes' (Not a directory)"
+    refused(f'lr-finder --config {config} --num_iter 40 --output_dir file', words, capsys, 1)
 
 
 def test_disk_full(home, capsys, monkeypatch):
@@ -350,20 +405,17 @@ def test_ctrl_c(home, capsys):
     "A sweep that is interrupted leaves the older answer"
     config = start(capsys)
     ok(['lr-finder', '--config', str(config), *QUICK], capsys)
-    before = {p.name: p.read_bytes() for p in FOLDER.iterdir() if p.suffix != '.log' and p.is_file()}
-    line = [sys.executable, '-m', 'lrfinder_nb.project.commands', 'lr-finder', '--config', str(config), '--num_iter', '100000', '--device', 'cpu', '--set', 'lr_finder.diverge_threshold=.inf']
-    p = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    for said in p.stdout:
-        if 'LR: ' in said: break
-    p.send_signal(signal.SIGINT)
-    rest = p.stdout.read()
-    assert p.wait(60) == 1 and 'stopped by Ctrl-C' in rest and 'Traceback' not in rest
-    assert {p.name: p.read_bytes() for p in FOLDER.iterdir() if p.suffix != '.log' and p.is_file()} == before
+    before = contents(FOLDER)
+    line = ['lr-finder', '--config', str(config), '--num_iter', '100000', '--device', 'cpu',
+            '--set', 'lr_finder.diverge_threshold=.inf']
+    assert 'stopped by Ctrl-C' in interrupted(line, 'LR: ')
+    assert contents(FOLDER) == before
 
 
 def test_debug_shows_where(home, capsys):
     start(capsys)
-    with pytest.raises(Exception, match='cannot read settings'): main(['lr-finder', '--config', 'nowhere.yaml', '--debug'])
+    with pytest.raises(Exception, match='cannot read settings'):
+        main(['lr-finder', '--config', 'nowhere.yaml', '--debug'])
 
 
 # The training
@@ -375,11 +427,14 @@ SHORT = ['--lr', '0.01', '--num_epochs', '2', '--batch_size', '16', '--device', 
 def test_train_writes(home, capsys):
     config = start(capsys)
     said = ok(['train', '--config', str(config), *SHORT], capsys)
-    for words in ('Starting training of simple_cnn on fold 0', 'Epoch 2/2 | train loss', 'SUCCESS  | Best epoch'): assert words in said
-    names = {p.name for p in RUN.iterdir()}
-    assert {'best.safetensors', 'last.safetensors', 'checkpoint_0.pt', 'history.json', 'history.png', 'report.json', 'report.txt', 'confusion.png', 'config.yaml', 'train.log'} <= names
+    assert 'Starting training of simple_cnn on fold 0' in said
+    assert 'Epoch 2/2 | train loss' in said and 'SUCCESS  | Best epoch' in said
+    names = {'best.safetensors', 'last.safetensors', 'checkpoint_0.pt', 'history.json', 'history.png',
+             'report.json', 'report.txt', 'confusion.png', 'config.yaml', 'train.log'}
+    assert names <= {path.name for path in RUN.iterdir()}
     assert len(load_history(RUN/'history.json')) == 2 and 'precision' in (RUN/'report.txt').read_text()
-    with safe_open(RUN/'best.safetensors', 'pt') as f: assert json.loads(f.metadata()['classes']) == ['bar', 'box', 'dot']
+    with safe_open(RUN/'best.safetensors', 'pt') as f: facts = f.metadata()
+    assert json.loads(facts['classes']) == ['bar', 'box', 'dot']
     matrix = json.loads((RUN/'report.json').read_text())['confusion']
     assert np.sum(matrix) == 12 and [sum(r) for r in matrix] == [4, 4, 4]
     ok(['train', '--config', str(config), *SHORT], capsys)
@@ -390,13 +445,7 @@ def test_train_resumes_bit_for_bit(home, capsys):
     config = start(capsys)
     line = ['train', '--config', str(config), *SHORT, '--num_epochs', '6']
     ok([*line, '--output_dir', 'whole'], capsys)
-    p = subprocess.Popen([sys.executable, '-m', 'lrfinder_nb.project.commands', *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    for said in p.stdout:
-        if 'Epoch 2/6' in said: break
-    p.send_signal(signal.SIGINT)
-    rest = p.stdout.read()
-    assert p.wait(60) == 1 and 'Traceback' not in rest
-    assert 'go on with the same command and --resume' in rest, rest
+    assert 'go on with the same command and --resume' in interrupted(line, 'Epoch 2/6')
     before = (RUN/'best.safetensors').read_bytes()
     refused([*line, '--resume', '--lr', '0.02'], 'has the rate 0.01, and 0.02 was asked for', capsys)
     refused([*line, '--resume', '--batch_size', '8'], 'is of another training', capsys, 1)
@@ -411,13 +460,15 @@ def test_train_resumes_bit_for_bit(home, capsys):
 
 def test_train_auto(home, capsys):
     config = start(capsys)
-    train = ['train', '--config', str(config), '--lr', 'auto', '--num_epochs', '1', '--device', 'cpu', '--batch_size', '8']
-    refused(train, "there is no suggestion in 'runs/lr_finder/shapes/suggestion.json'; run ml-lr-finder first", capsys)
+    train = ['train', '--config', str(config), *SHORT, '--lr', 'auto', '--batch_size', '8']
+    words = "there is no suggestion in 'runs/lr_finder/shapes/suggestion.json'; run ml-lr-finder first"
+    refused(train, words, capsys)
     ok(['lr-finder', '--config', str(config), *QUICK], capsys)
     assert f"highest rate {load_found(FOLDER/'suggestion.json').lr:.2e}" in ok(train, capsys)
-    refused([*train, '--batch_size', '16'], 'was found for something else: batch_size was 8 and is 16', capsys)
-    refused([*train, '--optimizer', 'sgd'], 'was found for something else: optimizer was adamw and is sgd', capsys)
-    refused([*train, '--set', 'transforms.train=[RandomHorizontalFlip]'], 'was found for something else: transforms.train was', capsys)
+    for change, words in ((['--batch_size', '16'], 'batch_size was 8 and is 16'),
+                          (['--optimizer', 'sgd'], 'optimizer was adamw and is sgd'),
+                          (['--set', 'transforms.train=[RandomHorizontalFlip]'], 'transforms.train was')):
+        refused([*train, *change], f'was found for something else: {words}', capsys)
     ok('split --raw_data data/shapes/raw --folds 4 --force', capsys)
     refused(train, 'was found for something else: the lists of images are others', capsys)
 
@@ -427,27 +478,35 @@ def test_train_all_folds(home, capsys):
     said = ok(['train', '--config', str(config), *SHORT, '--fold', 'all', '--num_epochs', '1'], capsys)
     assert 'Accuracy over 5 folds:' in said
     assert len(json.loads(Path('runs/train/shapes/folds.json').read_text())['folds']) == 5
-    refused(['train', '--config', str(config), *SHORT, '--fold', 'all', '--export', 'm.pt2'], '--export is for one fold', capsys)
+    line = ['train', '--config', str(config), *SHORT, '--fold', 'all', '--export', 'm.pt2']
+    refused(line, '--export is for one fold', capsys)
 
 
 def test_train_in_stages(home, capsys):
     config = start(capsys)
-    config.write_text(set_value(config.read_text(), 'stages', [dict(train='head', epochs=1), dict(train='all', epochs=2, lr='auto')]))
+    stages = [dict(train='head', epochs=1), dict(train='all', epochs=2, lr='auto')]
+    config.write_text(set_value(config.read_text(), 'stages', stages))
     said = ok(f'train --config {config} --device cpu --batch_size 8', capsys)
-    for words in ('Training head for 1 epochs', 'Sweeping the rate for all', 'Training all for 2 epochs'): assert words in said
+    assert 'Training head for 1 epochs' in said and 'Sweeping the rate for all' in said
+    assert 'Training all for 2 epochs' in said
     assert len(load_history(RUN/'history.json')) == 3
     assert 'Sweeping' not in ok(f'train --config {config} --device cpu --batch_size 8 --resume', capsys)
-    for stages, words in (('[{train: heads}]', "the model has no part 'heads'"), ('[{tran: head}]', 'stages[0] has an unknown key tran; did you mean train'), ('[{lr: fast}]', "stages[0].lr must be a number above 0 or auto, got 'fast'")):
-        refused(['train', '--config', str(config), '--set', f'stages={stages}', '--output_dir', 'other'], words, capsys)
+    for stages, words in (('[{train: heads}]', "the model has no part 'heads'"),
+                          ('[{tran: head}]', 'stages[0] has an unknown key tran; did you mean train'),
+                          ('[{lr: fast}]', "stages[0].lr must be a number above 0 or auto, got 'fast'")):
+        line = ['train', '--config', str(config), '--set', f'stages={stages}', '--output_dir', 'other']
+        refused(line, words, capsys)
 
 
 @pytest.mark.parametrize('name', ['steplr', 'cosine', 'constant'])
 def test_train_schedules(home, capsys, name):
     config = start(capsys)
-    ok(['train', '--config', str(config), *SHORT, '--set', f'scheduler.name={name}', '--set', 'scheduler.step_size=1'], capsys)
+    schedule = ['--set', f'scheduler.name={name}', '--set', 'scheduler.step_size=1']
+    ok(['train', '--config', str(config), *SHORT, *schedule], capsys)
     lrs = load_history(RUN/'history.json').lrs
     assert lrs[0] == .01 and len(lrs) == 6
-    assert {'steplr': np.allclose(lrs[3:], .001), 'constant': set(lrs) == {.01}, 'cosine': np.allclose(lrs[3], .005)}[name]
+    right = dict(steplr=np.allclose(lrs[3:], .001), constant=set(lrs) == {.01}, cosine=np.allclose(lrs[3], .005))
+    assert right[name]
 
 
 def test_export(home, capsys):
@@ -457,7 +516,8 @@ def test_export(home, capsys):
     model = SmallCNN(1, 3).eval()
     model.load_state_dict(load_file(RUN/'best.safetensors'))
     assert torch.allclose(said, model(torch.zeros(3, 1, 12, 12)), atol=1e-5)
-    refused(['train', '--config', str(config), *SHORT, '--export', 'model.tflite'], '--export must end in .onnx or .pt2', capsys)
+    line = ['train', '--config', str(config), *SHORT, '--export', 'model.tflite']
+    refused(line, '--export must end in .onnx or .pt2', capsys)
 
 
 def test_export_onnx(home, capsys):
@@ -469,7 +529,8 @@ def test_export_onnx(home, capsys):
     x = np.random.default_rng(0).normal(size=(3, 1, 12, 12)).astype(np.float32)
     model = SmallCNN(1, 3).eval()
     model.load_state_dict(load_file(RUN/'best.safetensors'))
-    assert np.allclose(session.run(None, {session.input_names[0]: x})[0], model(torch.from_numpy(x)).detach().numpy(), atol=1e-4)
+    said, = session.run(None, {session.input_names[0]: x})
+    assert np.allclose(said, model(torch.from_numpy(x)).detach().numpy(), atol=1e-4)
 
 
 def test_diverging_training(home, capsys):
@@ -495,15 +556,18 @@ def test_two_processes(home, capsys):
     "Two gloo processes train one model, each with its share, and one of them writes"
     config = start(capsys)
     env = dict(os.environ, PYTHONPATH=str(Path(main.__code__.co_filename).parents[2]), OMP_NUM_THREADS='1')
-    line = [sys.executable, '-m', 'lrfinder_nb.project.commands', 'train', '--config', str(config), *SHORT, '--devices', '2']
-    done = subprocess.run(line, capture_output=True, text=True, env=env)
+    again = partial(subprocess.run, capture_output=True, text=True, env=env)
+    line = [*COMMAND, 'train', '--config', str(config), *SHORT, '--devices', '2']
+    done = again(line)
     assert done.returncode == 0, done.stderr
-    assert '2 devices x 16 images = 32 images for one step' in done.stdout and done.stdout.count('Starting training') == 1
+    assert '2 devices x 16 images = 32 images for one step' in done.stdout
+    assert done.stdout.count('Starting training') == 1
     assert len(load_history(RUN/'history.json').lrs) == 2*2      # 48 images, 24 in each process
-    done = subprocess.run([*line, '--lr', 'auto'], capture_output=True, text=True, env=env)
-    assert done.returncode == 1 and 'Traceback' not in done.stderr and done.stderr.startswith("ml-train: there is no suggestion in"), done.stderr
-    swept = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '-m', 'lrfinder_nb.project.commands', 'lr-finder', '--config', str(config), *QUICK]
-    done = subprocess.run(swept, capture_output=True, text=True, env=env)
+    done = again([*line, '--lr', 'auto'])
+    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
+    assert done.stderr.startswith('ml-train: there is no suggestion in'), done.stderr
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+    done = again([*torchrun, *COMMAND[1:], 'lr-finder', '--config', str(config), *QUICK])
     assert done.returncode == 0 and done.stdout.count('Suggested learning rate') == 1, done.stderr
 
 
@@ -519,7 +583,8 @@ lr-finder --config configs/my_config.yaml --num_iter 50
 lr-finder --config configs/my_config.yaml --diverge_threshold 2.0
 lr-finder --config configs/my_config.yaml --beta 0.9
 lr-finder --config configs/my_config.yaml --fold 2
-lr-finder --config configs/my_config.yaml --start_lr 1e-7 --end_lr 1 --num_iter 200 --beta 0.95 --diverge_threshold 3.0 --fold 1
+lr-finder --config configs/my_config.yaml --start_lr 1e-7 --end_lr 1 --num_iter 200 \\
+    --beta 0.95 --diverge_threshold 3.0 --fold 1
 lr-finder --config configs/sgd_config.yaml
 train --config configs/transfer_config.yaml --lr 0.0001 --num_epochs 3
 lr-finder --config configs/transfer_unfreeze_config.yaml
@@ -534,10 +599,12 @@ lr-finder --config configs/my_config.yaml --diverge_threshold 6.0 --end_lr 10.0
 lr-finder --config configs/my_config.yaml --runs 5 --num_iter 40
 lr-finder --config configs/my_config.yaml --use-mixup --num_iter 40
 lr-finder --config configs/my_config.yaml --batch-size 32 --runs 3 --num_iter 40
-'''.split('\n')[1:-1]
-VARIANTS = dict(my={}, sgd={'optimizer.name': 'sgd'}, transfer={'stages': [dict(train='head')]}, transfer_unfreeze={'stages': [dict(train='last_stage')]},
-                custom={'model.type': 'custom', 'model.custom_architecture': 'simple_cnn', 'deterministic': True},
-                steplr={'scheduler.name': 'steplr', 'scheduler.step_size': 10, 'scheduler.gamma': .1})
+'''.replace('\\\n', '').split('\n')[1:-1]
+VARIANTS = dict(
+    my={}, sgd={'optimizer.name': 'sgd'},
+    transfer={'stages': [dict(train='head')]}, transfer_unfreeze={'stages': [dict(train='last_stage')]},
+    custom={'model.type': 'custom', 'model.custom_architecture': 'simple_cnn', 'deterministic': True},
+    steplr={'scheduler.name': 'steplr', 'scheduler.step_size': 10, 'scheduler.gamma': .1})
 
 
 def test_the_guide(home, capsys):
@@ -551,15 +618,20 @@ def test_the_guide(home, capsys):
         Path(f'configs/{name}_config.yaml').write_text(text)
     for line in GUIDE[2:]:
         code, said = typed(line, capsys)
-        assert code == 0 or code == 1 and any(w in said.splitlines()[-1] for w in ('raise', 'lower', 'check')), f'{line}\n{said}'
+        advice = any(word in said.splitlines()[-1] for word in ('raise', 'lower', 'check'))
+        assert code == 0 or code == 1 and advice, f'{line}\n{said}'
     assert Path('runs/lr_finder/my_dataset/lr_finder.png').exists()
 
 
-@pytest.mark.parametrize('name, flags', dict(
-    split='raw_data folds test valid seed group splits force debug',
-    **{'init-config': 'preset model pretrained size output force debug',
-       'lr-finder': 'config start_lr end_lr num_iter beta diverge_threshold skip_start skip_end rule fold batch_size device runs use_mixup seed optimizer set verify write find_batch_size print_config devices debug'},
-    train='config lr num_epochs fold resume export devices batch_size device seed optimizer set print_config debug').items())
+FLAGS = {
+    'split': 'raw_data folds test valid seed group splits force debug',
+    'init-config': 'preset model pretrained size output force debug',
+    'lr-finder': 'config start_lr end_lr num_iter beta diverge_threshold skip_start skip_end rule fold batch_size '
+                 'device runs use_mixup seed optimizer set verify write find_batch_size print_config devices debug',
+    'train': 'config lr num_epochs fold resume export devices batch_size device seed optimizer set print_config debug'}
+
+
+@pytest.mark.parametrize('name, flags', FLAGS.items())
 def test_help_names_every_flag(name, flags, capsys):
     with pytest.raises(SystemExit) as e: main([name, '--help'])
     said = capsys.readouterr().out
@@ -568,8 +640,13 @@ def test_help_names_every_flag(name, flags, capsys):
 
 def test_quick_start(tmp_path):
     "The four commands on the digits: at least 98 % on each of five folds, in under three minutes of processor time"
-    code = f'import resource\nfrom lrfinder_nb.project.shell import quick_start\nstatus = quick_start({str(tmp_path)!r})\nu = resource.getrusage(resource.RUSAGE_SELF)\nprint(status, u.ru_utime + u.ru_stime)'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
+    code = f'''if 1:
+        import resource
+        from lrfinder_nb.project.shell import quick_start
+        status = quick_start({str(tmp_path)!r})
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(status, used.ru_utime + used.ru_stime)'''
+    done = python(code)
     assert done[0] == '0' and float(done[1]) < 180, done
     folds = json.loads((tmp_path/'runs/train/digits/folds.json').read_text())['folds']
     assert len(folds) == 5 and min(r['accuracy'] for r in folds) >= .98, folds
@@ -582,7 +659,8 @@ def test_odd_files_and_names(home, capsys):
     refused('lr-finder --config configs', 'Is a directory', capsys)
     Path('utf16.yaml').write_bytes(config.read_text().encode('utf-16'))
     refused('lr-finder --config utf16.yaml', 'it is not text', capsys)
-    refused(f'train --config {config} --lr 0.01 --set data.dataset_name=../evil', '--set data.dataset_name must be text', capsys)
+    line = f'train --config {config} --lr 0.01 --set data.dataset_name=../evil'
+    refused(line, '--set data.dataset_name must be text', capsys)
     refused(f'train --config {config} --lr nan', "--lr must be a number above 0 or auto, got 'nan'", capsys)
     refused(f'train --config {config} --lr 0.01 --export nowhere/m.pt2', 'is in a folder that does not exist', capsys)
     refused('split --raw_data data/shapes/raw --seed -3 --splits other', '--seed must be a whole number from 0', capsys)

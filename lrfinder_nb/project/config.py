@@ -25,16 +25,16 @@ from .schema import Config
 class UsageError(ValueError):
     "What the user asked for cannot be done as it stands: a flag, a key or a file is wrong"
 
-
+# %% ../../nbs/project/04_config.ipynb #e5bfb119
 def keys(kind=Config,  # a dataclass of the schema
          prefix:str='',  # path of the section that it describes
         ) -> dict:
     "The type of each setting by its path"
     hints = get_type_hints(kind)
     found = {}
-    for f in fields(kind):
-        tp = hints[f.name]
-        found |= keys(tp, f'{prefix}{f.name}.') if is_dataclass(tp) else {prefix + f.name: tp}
+    for entry in fields(kind):
+        name, tp = prefix + entry.name, hints[entry.name]
+        found |= keys(tp, f'{name}.') if is_dataclass(tp) else {name: tp}
     return found
 
 # %% ../../nbs/project/04_config.ipynb #957d34fa
@@ -42,10 +42,12 @@ def nearest(name:str,  # what the user wrote
             known,  # names that exist
            ) -> str:
     "The question whether a similar name was meant, or nothing"
-    last = {k.rsplit('.', 1)[-1]: k for k in known}
+    last = {key.rsplit('.', 1)[-1]: key for key in known}
     plain = name.replace('-', '_')
     found = get_close_matches(plain, list(known), 1, .6)
-    if not found: found = [last[k] for k in get_close_matches(plain.rsplit('.', 1)[-1], list(last), 1, .6)]
+    if not found:
+        alike = get_close_matches(plain.rsplit('.', 1)[-1], list(last), 1, .6)
+        found = [last[key] for key in alike]
     return f"; did you mean {found[0]}?" if found else ''
 
 # %% ../../nbs/project/04_config.ipynb #14a123c6
@@ -58,7 +60,7 @@ WORDS = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or f
          restricted.ClosedUnitInterval: 'a number from 0 to 1',
          restricted.OpenUnitInterval: 'a number between 0 and 1'}
 
-
+# %% ../../nbs/project/04_config.ipynb #f5966d52
 def in_words(tp  # a type of the schema
             ) -> str:
     "What may stand where this type is asked for"
@@ -72,23 +74,27 @@ def in_words(tp  # a type of the schema
 def _twice(node, path=''):
     "(path, line) of the first key that stands twice in one section, or None"
     seen = set()
-    for k, v in node.value if isinstance(node, yaml.MappingNode) else ():
-        if k.value in seen: return path + str(k.value), k.start_mark.line + 1
-        seen.add(k.value)
-        if found := _twice(v, f'{path}{k.value}.'): return found
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value in seen: return path + str(key.value), key.start_mark.line + 1
+        seen.add(key.value)
+        if found := _twice(value, f'{path}{key.value}.'): return found
 
+# %% ../../nbs/project/04_config.ipynb #76705cf8
+def _invalid(error, path):
+    "The error that says where a file is no YAML"
+    mark = getattr(error, 'problem_mark', None)
+    where = f' in line {mark.line + 1}' if mark else ''
+    problem = getattr(error, 'problem', None) or type(error).__name__
+    return UsageError(f"'{path}' is no valid YAML{where} ({problem}); "
+                      "mend it, or write a new file with ml-init-config")
 
+# %% ../../nbs/project/04_config.ipynb #eaa04a7e
 def parse_yaml(text:str,  # content of a YAML file
                path,  # where it came from, for the error
               ) -> dict:
     "The sections of a YAML file as dicts; `UsageError` where it is none"
     try: node, body = yaml.compose(text, yaml.SafeLoader), get_loader('yaml')(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        mark = getattr(e, 'problem_mark', None)
-        where = f' in line {mark.line + 1}' if mark else ''
-        raise UsageError(f"'{path}' is no valid YAML{where} "
-                         f"({getattr(e, 'problem', None) or type(e).__name__}); "
-                         "mend it, or write a new file with ml-init-config") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as e: raise _invalid(e, path) from None
     if found := _twice(node):
         raise UsageError(f"'{path}' has the key {found[0]} twice, the second time in line "
                          f"{found[1]}; remove one of them")
@@ -105,62 +111,73 @@ def flat(body:Mapping,  # sections as dicts
         ) -> dict:
     "Values by path; `UsageError` for a key that does not exist"
     found = {}
-    for k, v in body.items():
-        name = f'{prefix}{k}'
-        section = any(n.startswith(f'{name}.') for n in known)
-        if section and v is None: continue
-        if section and not isinstance(v, Mapping):
-            raise UsageError(f"'{path}': {name} is a section with keys of its own, got {v!r:.60}; "
+    for key, value in body.items():
+        name = f'{prefix}{key}'
+        section = any(path_of.startswith(f'{name}.') for path_of in known)
+        if section and value is None: continue
+        if section and not isinstance(value, Mapping):
+            raise UsageError(f"'{path}': {name} is a section with keys of its own, got {value!r:.60}; "
                              "write one key a line below it")
         if not section and name not in known:
             raise UsageError(f"'{path}': there is no key {name}{nearest(name, known)}")
-        found |= flat(v, known, path, f'{name}.') if section else {name: v}
+        found |= flat(value, known, path, f'{name}.') if section else {name: value}
     return found
 
-
+# %% ../../nbs/project/04_config.ipynb #53f254d6
 def nested(values:Mapping  # values by path
           ) -> dict:
     "Sections as dicts"
     body = {}
-    for name, v in values.items():
+    for name, value in values.items():
         *sections, last = name.split('.')
         inner = body
-        for s in sections: inner = inner.setdefault(s, {})
-        inner[last] = v
+        for section in sections: inner = inner.setdefault(section, {})
+        inner[last] = value
     return body
 
 # %% ../../nbs/project/04_config.ipynb #fb4532f2
-def _plain(x):
+def _plain(value):
     "Numbers as Python's own, without the type that checked them"
-    if isinstance(x, list): return [_plain(v) for v in x]
-    return x if isinstance(x, (bool, str)) else next((t(x) for t in (float, int) if isinstance(x, t)), x)
+    if isinstance(value, list): return [_plain(entry) for entry in value]
+    if isinstance(value, (bool, str)): return value
+    return next((kind(value) for kind in (float, int) if isinstance(value, kind)), value)
+
+# %% ../../nbs/project/04_config.ipynb #1a8a9a0b
+def _finite(value, free):
+    "Whether no number in a value is infinite or missing; `free` permits infinity above"
+    if isinstance(value, list): return all(_finite(entry, free) for entry in value)
+    return not isinstance(value, float) or abs(value) < float('inf') or free and value > 0
+
+# %% ../../nbs/project/04_config.ipynb #813f8735
+def _readable(name, tp, value):
+    "`value` as a value of type `tp`; any of several errors otherwise"
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument('--value', type=tp)
+    no_folder = str(value).strip('.') == '' or {'/', '\\'} & set(str(value))
+    if name == 'data.dataset_name' and no_folder: raise ValueError
+    if isinstance(value, bool) and bool not in (tp, *get_args(tp)): raise ValueError
+    found = _plain(parser.parse_object({'value': value}).value)
+    if not _finite(found, name == 'lr_finder.diverge_threshold'): raise ValueError
+    return found
 
 
 def _check(name, tp, value, where):
     "`value` as a value of type `tp`; `UsageError` that names the key otherwise"
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument('--value', type=tp)
-    free = name == 'lr_finder.diverge_threshold'
-    fine = lambda x: isinstance(x, str) or not isinstance(x, float) or abs(x) < float('inf') or free and x > 0
-    try:
-        no_folder = str(value).strip('.') == '' or {'/', '\\'} & set(str(value))
-        if name == 'data.dataset_name' and no_folder: raise ValueError
-        if isinstance(value, bool) and bool not in (tp, *get_args(tp)): raise ValueError
-        found = _plain(parser.parse_object({'value': value}).value)
-        if not all(map(fine, found if isinstance(found, list) else [found])): raise ValueError
-        return found
+    try: return _readable(name, tp, value)
     except (ArgumentError, ValueError, TypeError):
         raise UsageError(f"{where(name)} must be {in_words(tp)}, got {value!r:.60}") from None
 
-
+# %% ../../nbs/project/04_config.ipynb #e2e36ce6
 def to_config(values:Mapping,  # values by path
               where=lambda name: name,  # where(path) says where a value came from, for the error
              ) -> Config:
     "The settings as a `Config`, each checked; what is not given has its default"
     known = keys()
-    checked = nested({k: _check(k, known[k], v, where) for k, v in values.items()})
+    checked = nested({key: _check(key, known[key], value, where) for key, value in values.items()})
     hints = get_type_hints(Config)
-    return Config(**{k: hints[k](**v) if is_dataclass(hints[k]) else v for k, v in checked.items()})
+    sections = {key: hints[key] for key in checked if is_dataclass(hints[key])}
+    made = {key: sections[key](**value) if key in sections else value for key, value in checked.items()}
+    return Config(**made)
 
 # %% ../../nbs/project/04_config.ipynb #dca34ccc
 PREFIX = 'LRFINDER_'  # of the environment variables that set a key
@@ -169,14 +186,14 @@ PREFIX = 'LRFINDER_'  # of the environment variables that set a key
 def from_environment(env  # names and values, such as `os.environ`
                     ) -> dict:
     "Values by path that the environment sets"
-    names = {PREFIX + k.replace('.', '__').upper(): k for k in keys()}
-    unknown = next((n for n in env if n.startswith(PREFIX) and n not in names), None)
+    names = {PREFIX + key.replace('.', '__').upper(): key for key in keys()}
+    unknown = next((name for name in env if name.startswith(PREFIX) and name not in names), None)
     if unknown:
         raise UsageError(f"the environment sets {unknown}, and there is no such "
                          f"key{nearest(unknown, names)}")
-    return {names[n]: as_value(v) for n, v in env.items() if n in names}
+    return {names[name]: as_value(value) for name, value in env.items() if name in names}
 
-
+# %% ../../nbs/project/04_config.ipynb #c1da1d1d
 def as_value(text:str  # from a command line
             ):
     "What YAML reads in `text`; the text itself where it is no YAML"
@@ -184,70 +201,84 @@ def as_value(text:str  # from a command line
     except (yaml.YAMLError, ValueError): return text
 
 # %% ../../nbs/project/04_config.ipynb #faf6916b
+def _source(path, name, env, changes, called):
+    "Where a value came from, in words, for the error"
+    if name in changes: return called.get(name, name)
+    if name not in env: return f"'{path}': {name}"
+    return f"the environment's {PREFIX}{name.replace('.', '__').upper()}"
+
+# %% ../../nbs/project/04_config.ipynb #2d5c4773
 def load_config(path,  # YAML file
                 changes:Mapping=(),  # values by path that win over the file and the environment
                 env=None,  # environment; None for that of the process
                 called:Mapping=(),  # how each change was typed, by path, for the error
                ) -> Config:
-    "Read a project's settings: the file, then the environment, then `changes`; `UsageError` names the file and the key"
+    "The settings of the file, then of the environment, then of `changes`; `UsageError` names file and key"
     try: text = read_file(path, 'settings')
     except (OSError, ValueError) as e:
-        raise UsageError(f"{str(e).split(';')[0]}; "
-                         "write one with ml-init-config data/my_dataset") from None
+        raise UsageError(f"{str(e).split(';')[0]}; write one with ml-init-config data/my_dataset") from None
     env = from_environment(os.environ if env is None else env)
-    known, changes = keys(), dict(changes)
-    if wrong := next((k for k in changes if k not in known), None):
-        raise UsageError(f"{dict(called).get(wrong, wrong)}: there is no key "
-                         f"{wrong}{nearest(wrong, known)}")
-    def where(name):
-        if name in changes: return dict(called).get(name, name)
-        if name not in env: return f"'{path}': {name}"
-        return f"the environment's {PREFIX}{name.replace('.', '__').upper()}"
-    return to_config(flat(parse_yaml(text, path), known, path) | env | changes, where)
+    known, changes, called = keys(), dict(changes), dict(called)
+    if wrong := next((key for key in changes if key not in known), None):
+        raise UsageError(f"{called.get(wrong, wrong)}: there is no key {wrong}{nearest(wrong, known)}")
+    values = flat(parse_yaml(text, path), known, path) | env | changes
+    return to_config(values, lambda name: _source(path, name, env, changes, called))
 
 # %% ../../nbs/project/04_config.ipynb #333afeeb
 def comments(kind  # a dataclass of the schema
             ) -> dict:
-    "The comment beside each field, also on the lines below it; nothing for a class whose source is not at hand"
+    "The comment beside each field, also on the lines below it; nothing without the source"
     try: source = inspect.getsource(kind)
     except (OSError, TypeError): return {}
     found = re.findall(r'^ +(\w+):.*?  # (.+(?:\n +# .+)*)$', source, re.M)
     return {name: re.sub(r'\n +# ', ' ', said) for name, said in found}
 
-
-def _value(x):
-    text = yaml.safe_dump(x, default_flow_style=True, width=10**6, allow_unicode=True)
+# %% ../../nbs/project/04_config.ipynb #b35cb6e6
+def _value(value):
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix('\n').removesuffix('\n...')
 
-
+# %% ../../nbs/project/04_config.ipynb #43541fdd
 def _lines(config, indent=''):
     "The lines of one section"
     said = comments(type(config))
-    for f in fields(config):
-        value = getattr(config, f.name)
+    for entry in fields(config):
+        name, value = entry.name, getattr(config, entry.name)
+        words = f'  # {said[name]}' if name in said else ''
         if is_dataclass(value):
-            yield from ('', f'{indent}# {type(value).__doc__}', f'{indent}{f.name}:')
+            yield from ('', f'{indent}# {type(value).__doc__}', f'{indent}{name}:')
             yield from _lines(value, indent + '  ')
-        elif isinstance(value, list) and any(isinstance(x, dict) for x in value):
-            yield f'{indent}{f.name}:  # {said.get(f.name, "")}'
-            yield from (f'{indent}- {_value(x)}' for x in value)
-        else: yield f'{indent}{f.name}: {_value(value)}' + (f'  # {said[f.name]}' if f.name in said else '')
+        elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            yield f'{indent}{name}:{words}'
+            yield from (f'{indent}- {_value(part)}' for part in value)
+        else: yield f'{indent}{name}: {_value(value)}{words}'
 
-
+# %% ../../nbs/project/04_config.ipynb #317296c6
 def to_yaml(config:Config,  # the settings
             head:str='',  # what the first lines say
            ) -> str:
     "The settings as YAML, a comment on each line"
-    return ''.join(f'# {l}\n' for l in head.splitlines()) + '\n'.join(_lines(config)) + '\n'
+    return ''.join(f'# {line}\n' for line in head.splitlines()) + '\n'.join(_lines(config)) + '\n'
 
 # %% ../../nbs/project/04_config.ipynb #37e571e4
 def _place(node, names):
     "(deepest section that is there, names that are missing in it, node of the value or None)"
-    for k, v in node.value if isinstance(node, yaml.MappingNode) else ():
-        if k.value == names[0]: return (node, [], v) if len(names) == 1 else _place(v, names[1:])
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value == names[0]:
+            return (node, [], value) if len(names) == 1 else _place(value, names[1:])
     return node, names, None
 
+# %% ../../nbs/project/04_config.ipynb #8f30562b
+def _changed(text, section, missing, old, words):
+    "The text with `words` for the value `old`, or with a new key; None where there is no section"
+    if old is not None: return text[:old.start_mark.index] + words + text[old.end_mark.index:]
+    if not (isinstance(section, yaml.MappingNode) and section.value): return None
+    mark = section.value[0][0].start_mark
+    after = ', ' if section.flow_style else '\n' + ' '*mark.column
+    new = ': {'.join(missing) + f': {words}' + '}'*(len(missing) - 1) + after
+    return text[:mark.index] + new + text[mark.index:]
 
+# %% ../../nbs/project/04_config.ipynb #7662bbfe
 def set_value(text:str,  # content of a YAML file
               name:str,  # path of the key
               value,  # what it is to be
@@ -255,17 +286,10 @@ def set_value(text:str,  # content of a YAML file
              ) -> str:
     "The text with one value changed, all else as it was"
     body, node = parse_yaml(text, path), yaml.compose(text, yaml.SafeLoader)
-    section, missing, old = _place(node, name.split('.'))
-    if old is not None: start, end, new = old.start_mark.index, old.end_mark.index, _value(value)
-    elif isinstance(section, yaml.MappingNode) and section.value:
-        mark, flow = section.value[0][0].start_mark, section.flow_style
-        start = end = mark.index
-        after = ', ' if flow else '\n' + ' '*mark.column
-        new = ': {'.join(missing) + f': {_value(value)}' + '}'*(len(missing) - 1) + after
-    else:
+    changed = _changed(text, *_place(node, name.split('.')), _value(value))
+    if changed is None:
         raise UsageError(f"{name} cannot be set in '{path}' by itself; "
                          f"write {name.split('.')[-1]}: {_value(value)} into its section by hand")
-    changed = text[:start] + new + text[end:]
     if flat(parse_yaml(changed, path), keys(), path) != flat(body, keys(), path) | {name: value}:
         raise UsageError(f"{name} cannot be changed in '{path}' by itself; "
                          f"set it to {_value(value)} by hand")

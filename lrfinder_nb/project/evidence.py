@@ -22,32 +22,38 @@ def digest_of(folder  # folder of the lists
     for f in sorted(Path(folder).glob('*.txt')): seen.update(f.name.encode() + b'\0' + f.read_bytes())
     return seen.hexdigest()
 
+# %% ../../nbs/project/12_evidence.ipynb #4da864cc
+def _weights_in_words(weights):
+    "A digest of a file of weights, so that the file may move; the name of other weights as it is"
+    if not (weights and Path(weights).is_file()): return weights
+    return hashlib.blake2b(Path(weights).read_bytes(), digest_size=8).hexdigest()
 
+# %% ../../nbs/project/12_evidence.ipynb #a0974c20
 def fingerprint(config:Config,  # the settings
                 train:str='all',  # which part of the model learns
                ) -> dict:
     "What a rate depends on"
-    t, weights = config.training, config.model.weights
-    if weights and Path(weights).is_file():
-        weights = hashlib.blake2b(Path(weights).read_bytes(), digest_size=8).hexdigest()
+    training, optimizer, data = config.training, config.optimizer, config.data
+    momentum = optimizer.momentum if optimizer.name in ('sgd', 'rmsprop') else None
     return dict(
-        model=config.model.name, weights=weights, train=train,
-        optimizer=config.optimizer.name, weight_decay=config.optimizer.weight_decay,
-        momentum=config.optimizer.momentum if config.optimizer.name in ('sgd', 'rmsprop') else None,
-        loss=dict(label_smoothing=t.label_smoothing), batch_size=t.batch_size, accumulation_steps=t.accumulation_steps,
-        transforms=asdict(config.transforms) | dict(mode=config.data.mode), dataset=config.data.dataset_name,
-        splits=digest_of(config.data.splits_dir))
+        model=config.model.name, weights=_weights_in_words(config.model.weights), train=train,
+        optimizer=optimizer.name, weight_decay=optimizer.weight_decay, momentum=momentum,
+        loss=dict(label_smoothing=training.label_smoothing),
+        batch_size=training.batch_size, accumulation_steps=training.accumulation_steps,
+        transforms=asdict(config.transforms) | dict(mode=data.mode),
+        dataset=data.dataset_name, splits=digest_of(data.splits_dir))
 
-
+# %% ../../nbs/project/12_evidence.ipynb #62f34d24
 def difference(there:dict,  # fingerprint of the rate
                here:dict,  # fingerprint of what is to be trained
               ) -> str:
     "Where two fingerprints differ, in words; an empty string where they do not"
-    for k in {**here, **there}:
-        a, b = there.get(k), here.get(k)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if said := difference(a, b): return f'{k}.{said}'
-        elif a != b: return 'the lists of images are others' if k == 'splits' else f'{k} was {a!s:.60} and is {b!s:.60}'
+    for key in {**here, **there}:
+        was, now = there.get(key), here.get(key)
+        if isinstance(was, dict) and isinstance(now, dict):
+            if said := difference(was, now): return f'{key}.{said}'
+        elif was != now and key == 'splits': return 'the lists of images are others'
+        elif was != now: return f'{key} was {was!s:.60} and is {now!s:.60}'
     return ''
 
 # %% ../../nbs/project/12_evidence.ipynb #5ef7a265
@@ -58,32 +64,38 @@ class Found:
     interval: tuple  # (low, high) of it
     why: str  # one sentence of reason
     fingerprint: dict = field(repr=False)  # what it was found for
-    made: dict = field(default_factory=dict, repr=False)  # how: rule, seed, fold, device, steps, runs, diagnosis
+    made: dict = field(default_factory=dict, repr=False)  # how: rule, seed, fold, runs and so on
     at: str = ''  # when
 
     def to_dict(self) -> dict: return dict(schema='lrfinder_nb.suggestion', version=1, **asdict(self))
 
-
+# %% ../../nbs/project/12_evidence.ipynb #a591b364
 def save_found(found:Found,  # what to write
                path,  # file to write
               ):
     "Write a suggestion as JSON, all or nothing"
     return write_file(path, 'the suggestion', lambda f: f.write(to_json(found.to_dict())))
 
+# %% ../../nbs/project/12_evidence.ipynb #e4a7885e
+def _read_found(text):
+    "A suggestion from JSON; any of several errors where it is none"
+    body = json.loads(text)
+    if body.get('schema') != 'lrfinder_nb.suggestion' or body.get('version') != 1:
+        raise ValueError('it has another schema')
+    lr = read_number(body['lr'], 'lr')
+    interval = tuple(read_number(x, 'interval') for x in body['interval'])
+    if not (math.isfinite(lr) and lr > 0 and len(interval) == 2): raise ValueError('lr is no rate')
+    if not isinstance(body['fingerprint'], dict): raise ValueError('the fingerprint is missing')
+    return Found(lr, interval, str(body['why']), body['fingerprint'], dict(body['made']), str(body['at']))
 
+# %% ../../nbs/project/12_evidence.ipynb #5f913b9e
 def load_found(path  # file that `save_found` wrote
               ) -> Found:
     "Read a suggestion; `UsageError` where there is none or the file is damaged"
     if not Path(path).exists():
-        raise UsageError(f"there is no suggestion in '{path}'; run ml-lr-finder first, or pass the rate as --lr 0.001")
-    try:
-        d = json.loads(read_file(path, 'a suggestion'))
-        if d.get('schema') != 'lrfinder_nb.suggestion' or d.get('version') != 1:
-            raise ValueError('it has another schema')
-        lr, interval = read_number(d['lr'], 'lr'), tuple(read_number(x, 'interval') for x in d['interval'])
-        if not (math.isfinite(lr) and lr > 0 and len(interval) == 2): raise ValueError('lr is no rate')
-        if not isinstance(d['fingerprint'], dict): raise ValueError('the fingerprint is missing')
-        return Found(lr, interval, str(d['why']), d['fingerprint'], dict(d['made']), str(d['at']))
+        raise UsageError(f"there is no suggestion in '{path}'; run ml-lr-finder first, "
+                         "or pass the rate as --lr 0.001")
+    try: return _read_found(read_file(path, 'a suggestion'))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise UsageError(f"'{path}' is no suggestion ({e}); run ml-lr-finder again") from None
 
@@ -93,7 +105,7 @@ def folder_of(config:Config  # the settings
     "Where ml-lr-finder puts its results"
     return Path(config.output_dir)/'lr_finder'/config.data.dataset_name
 
-
+# %% ../../nbs/project/12_evidence.ipynb #d42504f4
 def auto_lr(config:Config,  # the settings
             train:str='all',  # which part of the model learns
            ) -> Found:

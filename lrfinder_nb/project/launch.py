@@ -16,10 +16,10 @@ def torchrun_line(command:str,  # 'train' or 'lr-finder'
                   devices:int,  # processes
                  ) -> list:
     "The command line that starts a command in several processes"
-    return [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(devices),
-            '-m', 'lrfinder_nb.project.commands', command, *argv]
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
+    return [*torchrun, '--nproc_per_node', str(devices), '-m', 'lrfinder_nb.project.commands', command, *argv]
 
-
+# %% ../../nbs/project/16_launch.ipynb #89f8e207
 def check_devices(devices:int,  # processes
                   device:str,  # the device of the settings
                   gpus:int,  # GPUs of this machine
@@ -29,7 +29,8 @@ def check_devices(devices:int,  # processes
         raise UsageError(f"--devices {devices} needs as many GPUs, and this machine has {gpus}; "
                          f"pass --devices {gpus}, or --device cpu")
     if device == 'mps' and devices > 1:
-        raise UsageError(f'--devices {devices} is not possible on mps, which is one device; leave it out')
+        raise UsageError(f'--devices {devices} is not possible on mps, '
+                         'which is one device; leave it out')
 
 # %% ../../nbs/project/16_launch.ipynb #fc2bf82a
 def launch(command:str,  # 'train' or 'lr-finder'
@@ -40,11 +41,11 @@ def launch(command:str,  # 'train' or 'lr-finder'
     "Run a command in several processes; the exit status"
     line = torchrun_line(command, argv, devices)
     if debug: return subprocess.call(line)
-    p = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-    try: said = p.communicate()[1].splitlines()
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    try: said = process.communicate()[1].splitlines()
     except KeyboardInterrupt:
-        p.wait()
+        process.wait()
         raise
-    own = list(dict.fromkeys(l for l in said if l.startswith(f'ml-{command}: ')))
-    if p.returncode: print('\n'.join(own or said[-5:]), file=sys.stderr)
-    return 1 if p.returncode else 0
+    own = list(dict.fromkeys(line for line in said if line.startswith(f'ml-{command}: ')))
+    if process.returncode: print('\n'.join(own or said[-5:]), file=sys.stderr)
+    return 1 if process.returncode else 0

@@ -20,10 +20,11 @@ class SmallCNN(nn.Sequential):
     def __init__(self,
                  in_channels:int=1,  # channels of the pictures
                  num_classes:int=10,  # classes to tell apart
-                 channels:tuple=(32, 64, 128),  # channels of each block; all but the first halve the picture
+                 channels:tuple=(32, 64, 128),  # channels of each block; all but the first halve it
                  dropout:float=.1,  # share of features dropped before the head, in [0, 1)
                 ):
-        if not channels: raise ValueError("channels must name at least one block, got (); pass (32, 64, 128)")
+        if not channels:
+            raise ValueError("channels must name at least one block, got (); pass (32, 64, 128)")
         sizes, strides = [in_channels, *channels], [1, *[2]*(len(channels) - 1)]
         blocks = [_block(*of_block) for of_block in zip(sizes, channels, strides)]
         head = nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], num_classes)

@@ -31,7 +31,7 @@ QUICK_START = ('ml-split --raw_data data/digits/raw --folds 5', 'ml-init-config 
                'ml-lr-finder --config configs/digits_config.yaml --write',
                'ml-train --config configs/digits_config.yaml --fold all --num_epochs 6')  # command lines
 
-
+# %% ../../nbs/project/18_shell.ipynb #836f1708
 def quick_start(folder='demo_project',  # where to work
                 lines=QUICK_START,  # command lines
                 say=print,  # what each line is passed to
@@ -40,18 +40,19 @@ def quick_start(folder='demo_project',  # where to work
     Path(folder).mkdir(parents=True, exist_ok=True)
     with chdir(folder):
         say(f"{write_digits('data/digits/raw')} handwritten digits are in {folder}/data/digits/raw")
+        again = Path('configs/digits_config.yaml').exists()
         for line in lines:
-            if 'init-config' in line and Path('configs/digits_config.yaml').exists(): line += ' --force'      # a second time
+            if again and 'init-config' in line: line += ' --force'
             say(f'\n$ {line}')
             if status := command(line.removeprefix('ml-').split()): return status
     return 0
 
-
+# %% ../../nbs/project/18_shell.ipynb #f00baf8c
 def main(argv=None):
     "Command line of the demo"
-    p = argparse.ArgumentParser(prog='python -m lrfinder_nb.project.shell', description=quick_start.__doc__)
-    p.add_argument('--out', default='demo_project', help='folder to work in (default: demo_project)')
-    return quick_start(p.parse_args(argv).out)
+    parser = argparse.ArgumentParser(prog='python -m lrfinder_nb.project.shell', description=quick_start.__doc__)
+    parser.add_argument('--out', default='demo_project', help='folder to work in (default: demo_project)')
+    return quick_start(parser.parse_args(argv).out)
 
 # %% ../../nbs/project/18_shell.ipynb #c085eac9
 #| eval: false
