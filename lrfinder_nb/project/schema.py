@@ -28,10 +28,10 @@ class Data:
 # %% ../../nbs/project/03_schema.ipynb #b1bcbb6b
 def _resized(): return [dict(name='Resize', size=[224, 224])]
 
-
+# %% ../../nbs/project/03_schema.ipynb #848ccc65
 @dataclass(frozen=True)
 class Transforms:
-    "What happens to an image before the model sees it; names and arguments are those of torchvision.transforms.v2"
+    "What happens to an image before the model sees it, in the words of torchvision.transforms.v2"
     size: PositiveInt = 224  # height and width that the model receives, in pixels
     train: list[str | dict] = field(default_factory=_resized)  # for training, in this order
     valid: list[str | dict] = field(default_factory=_resized)  # for validation, in this order
@@ -55,7 +55,7 @@ class Model:
         custom = self.type == 'custom' and self.custom_architecture
         return custom or self.architecture
 
-
+# %% ../../nbs/project/03_schema.ipynb #96d776b0
 @dataclass(frozen=True)
 class Optimizer:
     "What updates the weights"
@@ -69,21 +69,22 @@ class Optimizer:
 @dataclass(frozen=True)
 class Scheduler:
     "How the rate changes during the training"
-    name: Literal['onecycle', 'steplr', 'cosine', 'constant'] = 'onecycle'  # onecycle, steplr, cosine or constant
+    name: Literal['onecycle', 'steplr', 'cosine', 'constant'] = 'onecycle'  # onecycle, steplr,
+                                                                            # cosine or constant
     step_size: PositiveInt = 10  # epochs between two steps of steplr
     gamma: ClosedUnitInterval = .1  # factor of each step of steplr
     pct_start: OpenUnitInterval = .3  # share of the steps for which onecycle rises
     div_factor: PositiveFloat = 25.  # onecycle begins at lr divided by this
     final_div_factor: PositiveFloat = 1e4  # onecycle ends at its first rate divided by this
 
-
+# %% ../../nbs/project/03_schema.ipynb #e053efc7
 @dataclass(frozen=True)
 class Training:
     "How long, on what, and with which helps"
     num_epochs: PositiveInt = 10  # passes over the training images
     batch_size: PositiveInt = 32  # images in one step on each device
     devices: PositiveInt = 1  # processes, one for each GPU
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto'  # auto takes cuda, mps or cpu, the first that is there
+    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto'  # auto takes the best that is there
     amp: Literal['bf16', 'fp16'] | None = None  # bf16 or fp16 computes in half precision, null does not
     accumulation_steps: PositiveInt = 1  # batches for one update of the weights
     clip: PositiveFloat | None = None  # largest norm of a gradient; null for any
@@ -107,7 +108,7 @@ class Sweep:
     runs: PositiveInt | Literal['auto'] = 1  # sweeps; auto for as many as it takes until they agree
     use_mixup: bool = False  # also sweep with MixUp, and compare
 
-
+# %% ../../nbs/project/03_schema.ipynb #87191e19
 @dataclass(frozen=True)
 class Config:
     "All settings of a project"
