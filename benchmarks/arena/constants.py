@@ -10,11 +10,12 @@ from functools import partial
 
 import numpy as np
 
+from lrfinder_nb import analyse
+from lrfinder_nb.core.rules import SHARPNESS, basin_divisor, low_weights
 from lrfinder_nb.core.trainings import TOLERANCE, excess
-from lrfinder_nb.core.rules import SHARPNESS, low_weights
-from lrfinder_nb.core.trials import ABOVE, BELOW, FAR
+from lrfinder_nb.core.trials import FAR
 from own import coarse_to_fine, one_sweep
-from records import FIRST_SEED, trained, tried
+from records import FIRST_SEED, swept, trained, tried
 from scoring import difference, known, measured
 from tasks import TASKS
 
@@ -22,18 +23,27 @@ SCALES = .5, .7, .85, 1., 1.2, 1.4, 2.
 
 
 def scaled(ask, factor, task, seed):
-    "The answer of a sweep as if the divisor of `minimum` were smaller by `factor`"
+    "The answer of a sweep as if the divisor of its rule were smaller by `factor`"
     rate = ask(task, seed)[0]
     return rate and rate*factor
 
 
-def verified(task, seed, sharpness=SHARPNESS, below=BELOW, above=ABOVE, far=FAR):
-    "The verified answer with other constants"
+def basin(task, seed, sharpness):
+    "The answer of a sweep from coarse to fine with another sharpness"
+    analysis = analyse(swept(task, seed))
+    if analysis.problem: return None
+    t = analysis.trend[analysis.kept]
+    weights = low_weights(t.values, t.values[:t.values.argmin() + 1].max(), sharpness)
+    return 10**float(weights @ np.log10(t.lrs))/basin_divisor(t.lrs)
+
+
+def verified(task, seed, sharpness=SHARPNESS, share=.5, far=FAR):
+    "The verified answer with other constants; `share` is the weight of the trials"
     trials = tried(task, seed, 1)
     rates, values = np.log10([*trials.values]), [*trials.values.values()]
     u = float(low_weights(values, trials.first, sharpness) @ rates)
     s = trials.swept and math.log10(trials.swept)
-    return 10**(u if s is None or abs(u - s) > far else min(max(u, s - below), s + above))
+    return 10**(u if s is None or abs(u - s) > far else share*u + (1 - share)*s)
 
 
 def thorough(horizon, task, seed, tolerance=TOLERANCE):
@@ -52,9 +62,9 @@ def studies():
     for name, ask, seeds in (('coarse to fine', coarse_to_fine, 10), ('100 steps', partial(one_sweep, 100), 5),
                              ('300 steps', partial(one_sweep, 300), 5)):
         yield f'{name}: rate times', 1., {k: partial(scaled, ask, k) for k in SCALES}, seeds
+    yield 'coarse to fine: sharpness', SHARPNESS, varied(basin, 'sharpness', (.01, .02, .03, .05, .1, .2)), 10
     yield 'verified: sharpness', SHARPNESS, varied(verified, 'sharpness', (.01, .02, .03, .05, .1)), 10
-    yield 'verified: below', BELOW, varied(verified, 'below', (0., .05, .1, .2, .3)), 10
-    yield 'verified: above', ABOVE, varied(verified, 'above', (.1, .2, .3, .4, .5)), 10
+    yield 'verified: share of the trials', .5, varied(verified, 'share', (0., .3, .4, .5, .6, .7, 1.)), 10
     yield 'verified: far', FAR, varied(verified, 'far', (.6, .7, .8, .9, 1.2, 1.5)), 10
     for name, horizon in (('thorough', 1.), ('thorough at a quarter', .25)):
         f = partial(thorough, horizon)

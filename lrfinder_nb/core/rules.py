@@ -76,7 +76,7 @@ def minimum(t:Trend  # the kept part of a trend
     return Reading(_bottom(t.values), why, divisor)
 
 # %% ../../nbs/core/06_rules.ipynb #57dcb944
-SHARPNESS = .03  # share of the descent by which a loss must be higher for its weight to fall to 1/e
+SHARPNESS = .05  # share of the descent by which a loss must be higher for its weight to fall to 1/e
 
 
 def low_weights(losses,  # loss at each rate, shape (n,)

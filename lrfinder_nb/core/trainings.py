@@ -100,7 +100,7 @@ class Trainings:
     def save(self, path): return write_file(path, 'the trainings', lambda f: f.write(to_json(self.to_dict())))
 
 # %% ../../nbs/core/13_trainings.ipynb #5570a563
-STEP = math.log10(2.2)/2  # half a step of the grid, in decades
+STEP = math.log10(2.2)/3  # a third of a step of the grid, in decades
 
 
 def _suggestion(t):
