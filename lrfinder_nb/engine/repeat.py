@@ -15,6 +15,7 @@ import numpy as np
 from ..core.checks import check_count, check_number
 from ..core.consensus import Consensus, diagnose_runs
 from ..core.suggest import NoSuggestion, analyse
+from .executors import check_executor, elsewhere
 from .runs import RunPlan, RunsBar, check_make, fresh, in_turn, runs_view, samplers
 from .state import preserved, set_seed
 
@@ -141,6 +142,7 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
            *, verify:bool=False,  # let short trainings follow each sweep, as `finder.verify` does
            within:float=1.5,  # 'auto': stop where the rate's 90 % interval is no wider than this factor
            most:int=12,  # 'auto': at most so many runs
+           executor=None,  # a process pool, Dask's, ...: its workers make the runs at the same time
            progress:bool=True,  # show the runs as they grow, as a bar in a terminal
            **kw,  # arguments of `LRFinder` (amp, step, ...) and of `range_test` (num_iter, valid_dl, ...)
           ) -> Repeats:
@@ -150,13 +152,17 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
     if auto: planned = check_count('most', most, 3)
     else: planned = check_count('runs', runs, hint='5 runs are a good start')
     check_make(make, train_dl)
+    if executor is not None: check_executor(executor)
     plan, seeds = RunPlan(make, loss_fn, train_dl, verify, kw), range(seed, seed + planned)
     result = lambda done: _repeats(plan, done, seeds[:len(done)], planned)
     enough = lambda done: len(done) == planned or auto and _settled(result(done), within)
     view = runs_view(planned, plan.steps, progress)
     with preserved(train_dl):
-        try: done = _collect(in_turn(plan, seeds, view, []), enough)
-        finally: view.close()
+        turns = in_turn(plan, seeds, view, []) if executor is None else elsewhere(plan, seeds, view, executor)
+        try: done = _collect(turns, enough)
+        finally:
+            turns.close()
+            view.close()
     return result(done)
 
 # %% ../../nbs/engine/09_repeat.ipynb #40631e3f

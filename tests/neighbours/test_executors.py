@@ -1,0 +1,44 @@
+"Runs on the workers of Dask, one of which is killed"
+import os
+import signal
+import threading
+import time
+
+import torch
+from conftest import loader, net
+from distributed import Client, LocalCluster
+from torch import nn
+
+from lrfinder_nb import repeat
+
+
+def make():
+    model = net()
+    return model, torch.optim.Adam(model.parameters())
+
+
+def curves(runs): return [analysis.curve for analysis in runs.runs]
+
+
+def test_a_run_of_a_killed_worker_is_made_again(held, tmp_path):
+    held('distributed', 'sweep', 'verify', 'processes')
+    begun = tmp_path/'pids'
+    home = repeat(make, nn.CrossEntropyLoss(), loader(), 4, verify=True, progress=False)
+
+    def noted():
+        with begun.open('a') as f: f.write(f'{os.getpid()}\n')
+        time.sleep(.3)
+        return make()
+
+    def kill():
+        while not begun.exists() or not begun.read_text().strip(): time.sleep(.02)
+        os.kill(int(begun.read_text().split()[0]), signal.SIGKILL)
+    with LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, \
+         Client(cluster) as client:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        away = repeat(noted, nn.CrossEntropyLoss(), loader(), 4, verify=True, executor=client.get_executor(),
+                      progress=False)
+        killer.join()
+    assert curves(away) == curves(home) and away.trials == home.trials
+    assert len(set(begun.read_text().split())) == 3       # two, and the one in place of the killed one
