@@ -448,7 +448,10 @@ def test_train_resumes_bit_for_bit(home, capsys):
     assert 'go on with the same command and --resume' in interrupted(line, 'Epoch 2/6')
     before = (RUN/'best.safetensors').read_bytes()
     refused([*line, '--resume', '--lr', '0.02'], 'has the rate 0.01, and 0.02 was asked for', capsys)
-    refused([*line, '--resume', '--batch_size', '8'], 'is of another training', capsys, 1)
+    for change, words in ((['--batch_size', '8'], 'training.batch_size was 16 and is 8'),
+                          (['--num_epochs', '9'], 'training.num_epochs was 6 and is 9'),
+                          (['--set', 'transforms.train=[RandomHorizontalFlip]'], 'transforms.train was []')):
+        refused([*line, '--resume', *change], f'was begun with other settings: {words}', capsys)
     assert before == (RUN/'best.safetensors').read_bytes()
     ok([*line, '--resume'], capsys)
     whole = Path('whole')/RUN.relative_to('runs')
@@ -531,6 +534,33 @@ def test_export_onnx(home, capsys):
     model.load_state_dict(load_file(RUN/'best.safetensors'))
     said, = session.run(None, {session.input_names[0]: x})
     assert np.allclose(said, model(torch.from_numpy(x)).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize('change, words', [
+    ('transforms.train=[{name: RandomCrop, size: 40}]', "transforms.train cannot take the image 'bar/"),
+    ('transforms.valid=[MixUp]', "transforms.valid cannot take the image 'bar/"),
+    ('transforms.train=[{name: RandomResize, min_size: 8, max_size: 30}]', 'gives images of different sizes'),
+    ('training.amp=fp16', "training.amp: amp='fp16' needs an accelerator"),
+    ('model.weights=nowhere.pth', "there is no file 'nowhere.pth'"),
+    ('model.architecture=nets.py:two', 'must give one number for each of 3 classes'),
+])
+def test_what_cannot_be_trained_moves_no_results(home, capsys, change, words):
+    "It is refused before the older results are put aside, and before a sweep begins"
+    config = start(capsys)
+    Path('nets.py').write_text("from torch import nn\ndef two(): return nn.Sequential(nn.Flatten(), nn.Linear(144, 2))")
+    ok(['train', '--config', str(config), *SHORT], capsys)
+    refused(['train', '--config', str(config), *SHORT, '--set', change], words, capsys)
+    assert 'Older results' not in (RUN/'train.log').read_text()
+    said = refused(['lr-finder', '--config', str(config), *QUICK, '--set', change], words, capsys)
+    assert said.startswith('ml-lr-finder: ')
+
+
+def test_a_training_may_begin_with_the_best_weights_of_the_last(home, capsys):
+    config = start(capsys)
+    ok(['train', '--config', str(config), *SHORT], capsys)
+    ok(['train', '--config', str(config), *SHORT, '--set', f'model.weights={RUN}/best.safetensors'], capsys)
+    losses = [load_history(path).losses[0] for path in (RUN/'history.json', *RUN.glob('earlier/*/history.json'))]
+    assert losses[0] < losses[1]
 
 
 def test_diverging_training(home, capsys):

@@ -307,6 +307,7 @@ def find_lr(config:Config,  # the settings
         _check_search(config, verify)
         fold = 0 if config.fold == 'all' else config.fold
         task = Task(config, fold, check_stages(config)[0]['train'])
+        task.check()
         for line in plan_in_words(config, task): log.info(line)
         if find_batch_size: task = fitting(task)
         curves, found, draw = (_single if runs == 1 else _several)(task, watched, verify)
