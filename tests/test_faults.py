@@ -1,6 +1,7 @@
 """Whatever goes wrong, the model is unchanged and one sentence says what was received"""
 import json, math, multiprocessing, os, re, signal, stat, subprocess, sys, threading, warnings
 from collections import defaultdict, namedtuple
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,8 +77,12 @@ def check_sentence(error, value):
 
 def losing(f):
     "A step whose loss at step i (from 0) is `f(i, loss)`"
-    calls = iter(range(10**6))
-    return lambda model, batch: f(next(calls), F.cross_entropy(model(batch[0]), batch[1]))
+    calls = []
+
+    def step(model, batch):
+        calls.append(1)
+        return f(len(calls) - 1, F.cross_entropy(model(batch[0]), batch[1]))
+    return step
 
 
 def test_nan_at_step_three(pair):
@@ -186,7 +191,7 @@ def endless():
     (DataLoader(TensorDataset(*BATCH), batch_size=2), 'completed', 20)],
     ids=['list', 'custom', 'endless generator', 'tuple', 'iterator', 'generator', 'once', 'DataLoader'])
 def test_loaders(pair, loader, ended, steps):
-    curve = find(pair, loader).curve
+    curve = find(pair, loader, check=not isinstance(loader, Iterator)).curve     # an iterator is not where it was
     assert (curve.ended, len(curve)) == (ended, steps)
 
 
@@ -460,7 +465,7 @@ def interrupted(n, press):
     TRACE.armed = press != 'second'
     old = signal.signal(signal.SIGINT, (lambda *a: None) if press == 'unheeded' else signal.default_int_handler)
     sys.settrace(TRACE)
-    try: finder.range_test([BATCH], num_iter=3, progress=False)
+    try: finder.range_test([BATCH], num_iter=3, progress=False, check=False)
     except KeyboardInterrupt: pass
     finally: sys.settrace(None)
     heeded = signal.signal(signal.SIGINT, old) is not None

@@ -3,6 +3,7 @@ import functools
 import threading
 import time
 import warnings
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -129,7 +130,21 @@ class Counted(nn.Linear):
         return super().forward(x)
 
 
+class Endless:
+    "A loader whose passes go on where the last one stopped"
+    def __init__(self):
+        self.rest = self.all()
+        next(self.rest)
+
+    def all(self):
+        while True:
+            for i in range(0, 8, 2): yield X[i:i + 2], Y[i:i + 2]
+
+    def __iter__(self): return islice(self.rest, 3)
+
+
 @pytest.mark.parametrize('name, call', [
+    ('train_dl.rest', lambda: sweep(Endless(), check=True, num_iter=5)),
     ('global CALLS', lambda: sweep(step=counting, check=True)),
     ('Counted', lambda: sweep(model=Counted(4, 2), check=True)),
     ('read', lambda: sweep(DataLoader(Cached(), 4), check=True))])
@@ -225,6 +240,27 @@ def test_a_state_dict_waits_for_the_end():
 def test_a_part_of_the_model_waits_for_the_end():
     seen, old = in_background(lambda f: f.model[0](X))
     assert torch.equal(seen, F.linear(X, old[0], old[1]))
+
+
+class Counter:
+    "A view of the user's own, which counts"
+    n, ended = 0, False
+    def point(self, lr, loss): self.n += 1
+    def finish(self, curve, error): self.ended = True
+
+
+def test_what_shows_a_background_sweep_is_not_put_back_with_the_model():
+    f, view = finder(), Counter()
+    f.range_test([(X, Y)], background=True, **{**SWEEP, 'progress': view})
+    f.wait()
+    assert view.n == len(f.curve) and view.ended
+
+
+@pytest.mark.filterwarnings('error:the sweep has changed')
+def test_a_check_in_the_background_raises_no_false_alarm():
+    f = finder()
+    f.range_test(DataLoader(TensorDataset(X, Y), 4, shuffle=True), background=True, check=True, progress=False)
+    assert len(f.curve) > 20
 
 
 def second(model, opt): return LRFinder(model, opt, F.cross_entropy).range_test([(X, Y)], **SWEEP)

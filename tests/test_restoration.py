@@ -1,8 +1,9 @@
 """Training on after a sweep gives, bit for bit, what it would have given had the sweep never run"""
 import copy, math, random
 from collections import OrderedDict, deque, namedtuple
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, count, islice, repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,9 @@ def differences(a, b):
 def find(t, train_dl=None, ended='completed', step=None, preserve=(), amp=None, **kw):
     "A sweep that must end as said"
     finder = LRFinder(t.model, t.opt, t.loss_fn, step=step, preserve=preserve, amp=amp)
-    try: finder.range_test(t.loader if train_dl is None else train_dl, **{**SWEEP, **kw})
+    batches = t.loader if train_dl is None else train_dl
+    kw.setdefault('check', not isinstance(batches, Iterator))       # what was taken from an iterator is gone
+    try: finder.range_test(batches, **{**SWEEP, **kw})
     finally: assert finder.curve.ended == ended and len(finder.curve) >= 2
 
 
@@ -265,10 +268,11 @@ def in_the_loader(exc, k, **kw):
 def in_the_model(exc, k, **kw):
     "A sweep whose model raises at call `k`"
     def interlude(t):
-        calls = count()
+        calls = []
 
         def blow(*_):
-            if next(calls) == k: raise exc
+            calls.append(1)
+            if len(calls) == k + 1: raise exc
         handle = t.model[2].register_forward_hook(blow)
         try: find(t, ended='stopped', **kw)
         finally: handle.remove()
@@ -278,10 +282,11 @@ def in_the_model(exc, k, **kw):
 def in_the_step(exc, k):
     "A sweep that raises right after the optimizer's step `k`"
     def interlude(t):
-        calls = count()
+        calls = []
 
         def blow(*_):
-            if next(calls) == k: raise exc
+            calls.append(1)
+            if len(calls) == k + 1: raise exc
         handle = t.opt.register_step_post_hook(blow)
         try: find(t, ended='stopped')
         finally: handle.remove()

@@ -49,9 +49,14 @@ def _of_state(x):
     return _of_array(x) if isinstance(x, np.ndarray) else x
 
 # %% ../../nbs/engine/00e_fingerprint.ipynb #42e7fea7
+def _of_frame(frame):
+    "Where a generator stands in its code, and its variables"
+    return frame.f_lasti, [(k, _token(v)) for k, v in frame.f_locals.items()]
+
+
 def _of_iterator(x):
     "Where an iterator stands, as far as it tells"
-    if isinstance(x, types.GeneratorType): return x.gi_frame and x.gi_frame.f_lasti
+    if isinstance(x, types.GeneratorType): return x.gi_frame and _of_frame(x.gi_frame)
     return x.__length_hint__() if hasattr(x, '__length_hint__') else repr(x)
 
 # %% ../../nbs/engine/00e_fingerprint.ipynb #e641b8b4

@@ -51,8 +51,7 @@ class Task:
     def touched(self):
         "Everything that a pass changes and that is put back; of a `ReadOnce`, what it reads from"
         functions = [f for f in (self.loss_fn, self.step) if f is not None]
-        loaders = [dl.batches if isinstance(dl, ReadOnce) else dl for dl in self.loaders]
-        return self.model, self.optimizer, *functions, *self.preserve, *loaders
+        return self.model, self.optimizer, *functions, *self.preserve, *map(_source, self.loaders)
 
     def preserved(self): return preserved(*self.touched, on=self.on)
 
@@ -60,7 +59,7 @@ class Task:
         "A block that warns of what it has changed in all of that; of nothing unless it was asked to"
         if not self.check: return nullcontext()
         named = dict(model=self.model, optimizer=self.optimizer, loss_fn=self.loss_fn, step=self.step,
-                     train_dl=self.train_dl, valid_dl=self.valid_dl)
+                     train_dl=_source(self.train_dl), valid_dl=self.valid_dl)
         return checked(*named.items(), *self.preserve)
 
 # %% ../../nbs/engine/06_passes.ipynb #9b0f193f
@@ -81,6 +80,11 @@ class ReadOnce:
                              'check the code that makes the batches')
 
 # %% ../../nbs/engine/06_passes.ipynb #3f049fdd
+def _source(loader):
+    "What the batches of a loader come from"
+    return loader.batches if isinstance(loader, ReadOnce) else loader
+
+
 def rereadable(loader  # an iterable of batches
               ):
     "`loader` itself where it can be started again; a `ReadOnce` around an iterator"

@@ -28,7 +28,8 @@ ALIVE = ('_io', '_thread', 'IPython', 'asyncio', 'concurrent', 'fastprogress', '
          'ipywidgets', 'logging', 'matplotlib', 'multiprocessing', 'pyarrow', 'queue', 'selectors', 'socket',
          'sqlite3', 'ssl', 'subprocess', 'tensorboard', 'threading', 'torch._C', 'torch._dynamo',
          'torch._functorch', 'torch._inductor', 'torch.distributed', 'torch.fx', 'torch.jit', 'torch.profiler',
-         'torch.utils.tensorboard', 'tqdm', 'traitlets', 'wandb', 'weakref')
+         'torch.utils.tensorboard', 'tqdm', 'traitlets', 'wandb', 'weakref',
+         'lrfinder_nb.engine.background')
 
 # %% ../../nbs/engine/00a_reach.ipynb #fef7db5a
 RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -102,7 +103,8 @@ def is_library(module:str  # name of a module
               ) -> bool:
     "Whether a module is installed, and not the user's own"
     path = getattr(sys.modules.get(module), '__file__', None) or ''
-    if module != '__main__' and module.partition('.')[0] in sys.stdlib_module_names: return True
+    top = module.partition('.')[0]
+    if top == 'lrfinder_nb' or top in sys.stdlib_module_names and module != '__main__': return True
     return 'site-packages' in path
 
 # %% ../../nbs/engine/00a_reach.ipynb #7e278eef
