@@ -88,6 +88,13 @@ def _valid(valid_dl, bound):
     return bound.valid_dl() if valid_dl is None and bound.valid_dl is not None else valid_dl
 
 # %% ../../nbs/adapters/00_bound.ipynb #3234ef30
+def _one_rate(answer):
+    "The rate of a suggestion; a sentence where there are several"
+    if not isinstance(answer, list): return float(answer)
+    raise ValueError(f"apply writes one rate, got those of {len(answer)} groups; "
+                     "set them in the library's optimizer, or pass one: apply(lr)")
+
+
 class BoundFinder(LRFinder):
     "An `LRFinder` that knows the loaders of another library's object and can write the rate back"
     def __init__(self, bound:Bound, **kw):
@@ -114,7 +121,8 @@ class BoundFinder(LRFinder):
 
     def apply(self, lr:float|None=None) -> 'BoundFinder':
         "Write the suggested rate, or `lr`, where the library reads it; `applied` says where"
-        lr = float(self.suggestion) if lr is None else check_rate('lr', lr)
+        if lr is None: lr = _one_rate(self.suggestion)
+        else: lr = check_rate('lr', lr)
         if self.bound.write is None:
             name = type(self.bound.model).__name__
             raise ValueError(f"there is no place for a rate in this {name}; set {lr:.1e} yourself")

@@ -6,7 +6,6 @@
 __all__ = ['LRFinder']
 
 # %% ../../nbs/engine/08_finder.ipynb #8c944893
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -24,13 +23,14 @@ from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
 from .background import TURN, Background, hold
 from .optimizers import joined
+from .groups import check_verified, each_group, in_words, per_group, problem_of, training_rates
 from .parallel import join, ranks
 from .passes import Task, rereadable
 from .progress import bar_of, cell_number, chosen, view_of
 from .record import coarse_to_fine, record, swept_lrs
 from .state import check_preserve
-from .sweep import check_loader, check_valid
-from .verify import Schedule, full_trainings, short_trials, trials_cost
+from .sweep import check_group, check_loader, check_valid
+from .verify import Schedule, check_lengths, full_trainings, short_trials, trials_cost
 
 # %% ../../nbs/engine/08_finder.ipynb #3859d71e
 def _check_sweep(task, diverge_threshold, background):
@@ -39,22 +39,9 @@ def _check_sweep(task, diverge_threshold, background):
     check_valid(task.valid_dl)
     check_threshold(diverge_threshold)
     check_count('accumulation_steps', task.accumulation_steps)
+    check_group(task.optimizer, task.group)
     if background and ranks() > 1:
         raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
-
-# %% ../../nbs/engine/08_finder.ipynb #3ab8daed
-def _check_lengths(train_dl, valid_dl, epochs, training):
-    "Refuse a mixture of short and whole trainings"
-    if (valid_dl is None) != (epochs is None):
-        missing = 'valid_dl' if valid_dl is None else 'epochs'
-        raise ValueError(f"whole trainings need valid_dl and epochs, got no {missing}; "
-                         "pass both, or neither for short trainings")
-    if epochs is None and training:
-        raise TypeError(f"short trainings take no {', '.join(training)}; "
-                        "pass valid_dl and epochs for whole ones")
-    if epochs is not None and isinstance(train_dl, Iterator):
-        raise TypeError(f"train_dl is read once per training, got {type(train_dl).__name__}, "
-                        "which can be read once; pass a DataLoader or a list")
 
 # %% ../../nbs/engine/08_finder.ipynb #b4cfbaea
 def _place_to_start(analysis):
@@ -69,7 +56,7 @@ def _line(finder):
     if finder._task and finder._task.running: return 'a sweep runs in the background'
     if finder._curve is None: return 'no curve yet'
     answer, curve = finder._answer(), finder.curve
-    said = f'{answer}, {finder.rung}' if answer else finder.problem
+    said = f'{in_words(answer)}, {finder.rung}' if answer else finder.problem
     return f'{said}, {sparkline(curve.losses)}, {curve.ended} after {len(curve)} steps'
 
 # %% ../../nbs/engine/08_finder.ipynb #696eb0d1
@@ -80,8 +67,8 @@ def _html(finder):
     answer, rate = finder._answer(), 'no suggestion'
     lines = [f'⚠ {symptom}' for symptom in finder.diagnosis]
     if answer:
-        rate = f'{answer} <small>{finder.rung}</small>'
-        lines.insert(0, answer.why)
+        rate = f'{in_words(answer)} <small>{finder.rung}</small>'
+        lines[:0] = [found.why for found in (answer if isinstance(answer, list) else [answer])]
     ran_on = ', '.join(f'{k} {v}' for k, v in finder.curve.ran_on.items() if v is not None)
     lines += [repr(finder.curve), ran_on]
     body = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in lines)
@@ -118,6 +105,7 @@ class LRFinder:
                    step_mode:str='exp',  # 'exp' or 'linear' spacing of the rates
                    diverge_threshold:float=4.,  # stop at this many times the smallest loss; inf for never
                    accumulation_steps:int=1,  # batches per step
+                   group=None,  # number of a parameter group to sweep alone, or 'each'; None for all at once
                    seed:int|None=None,  # seed of this sweep; None for the random state as it is
                    progress=True,  # show it; or a view with `point(lr, loss)` and `finish(curve, error)`
                    background:bool=False,  # return at once and sweep in a thread
@@ -126,7 +114,7 @@ class LRFinder:
         "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
         lrs = swept_lrs(start_lr, end_lr, num_iter, step_mode)
-        options = dict(accumulation_steps=accumulation_steps, seed=seed, check=check)
+        options = dict(accumulation_steps=accumulation_steps, seed=seed, check=check, group=group)
         task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
         hold()
@@ -136,6 +124,7 @@ class LRFinder:
         self._forget()
         self._seen_in = getattr(view, 'cell', None)
         sweep = coarse_to_fine if lrs is None else partial(record, lrs=lrs, step_mode=step_mode)
+        if group == 'each': sweep = partial(each_group, sweep)
         kept = dict(keep=self._keep, view=view, stopping=stopping, diverge_threshold=limit)
         return self._start(partial(sweep, task, **kept), view, stopping, background)
 
@@ -159,7 +148,9 @@ class LRFinder:
         join()
         task = replace(self._job, train_dl=train_dl, accumulation_steps=accumulation_steps, seed=seed)
         _check_sweep(task, 4., background)
-        _check_lengths(train_dl, valid_dl, epochs, training)
+        check_lengths(train_dl, valid_dl, epochs, training)
+        task = replace(task, group=self.curve.ran_on.get('group'))
+        check_verified(self._curves, epochs)
         check_count('orders', orders)
         swept, start = _place_to_start(self.analyse())
         stopping = Event()
@@ -192,10 +183,10 @@ class LRFinder:
     def _forget(self):
         "An older curve must not answer for the sweep that begins"
         self._curve, self._task, self._settings, self._seen_in = None, None, {}, None
-        self._trials, self._verified, self._by_hand = None, False, None
+        self._trials, self._verified, self._by_hand, self._curves = None, False, None, {}
         self.ended = None       # how the last sweep or verification ended
 
-    def _keep(self, curve): self._curve = curve
+    def _keep(self, curve): self._curve = self._curves[curve.ran_on.get('group')] = curve
     def _keep_trials(self, trials): self._trials, self._verified, self._by_hand = trials, True, None
 
     def _run(self, run, view):
@@ -243,9 +234,10 @@ class LRFinder:
 
     @property
     def suggestion(self) -> Suggestion:
-        "The rate with its reason and interval; `NoSuggestion` where there is none"
+        "The rate with its reason and interval, a list after group='each'; `NoSuggestion` where there is none"
         if self._by_hand: return self._by_hand
         if self.trials and self._verified: return self.trials.suggestion
+        if len(self._curves) > 1: return [found.suggestion for found in per_group(self._curves, self._settings)]
         return self.analyse().suggestion
 
     @property
@@ -253,6 +245,7 @@ class LRFinder:
         "Why there is no suggestion, or an empty string"
         if self._by_hand: return ''
         if self.trials and self._verified: return self.trials.problem
+        if len(self._curves) > 1: return problem_of(per_group(self._curves, self._settings))
         return self.analyse().problem
 
     def _answer(self): return None if self.problem else self.suggestion
@@ -284,7 +277,7 @@ class LRFinder:
         from lrfinder_nb.show.explorer import LRExplorer     # reaches up
         used = lambda explorer: (self._used(explorer), on_use and on_use(explorer))
         answer, settings = self._answer(), {**self._settings, **settings}
-        return LRExplorer(self.curve, used, in_use=answer and answer.lr, **settings)
+        return LRExplorer(self.curve, used, in_use=getattr(answer, 'lr', None), **settings)
 
     def _used(self, explorer):
         "Read the curve as `explorer` does from now on"
@@ -296,7 +289,8 @@ class LRFinder:
     def fit_one_cycle(self, train_dl, valid_dl=None, *, max_lr=None, **kw):
         "Train the model with the suggestion as `max_lr`, or another one; otherwise as `fit_one_cycle`"
         from lrfinder_nb.train.one_cycle import fit_one_cycle     # reaches up
-        if max_lr is None: max_lr = self.suggestion
+        group = self.curve.ran_on.get('group') if max_lr is None else None
+        if max_lr is None: max_lr = training_rates(self.suggestion, group, self.optimizer)
         options = dict(max_lr=max_lr, amp=self.amp, step=self.step, clip=self.clip)
         trained = self.model, self.optimizer, self.loss_fn, train_dl, valid_dl
         return fit_one_cycle(*trained, **{**options, **kw})
@@ -310,7 +304,7 @@ class LRFinder:
         curve = load_curve(path)
         if self._task: self._task.hold()      # or its curve would come later, over this one
         self._forget()
-        self._curve = curve
+        self._keep(curve)
         return self
 
     def __repr__(self): return f'{type(self).__name__}({_line(self)})'

@@ -33,6 +33,7 @@ def _ran_on(task, **kw):
     numbers = dict(losses=losses, device=str(device_of(task.model)), batch_size=size)
     seed = None if task.seed is None else int(task.seed)
     more = dict(amp=task.amp, seed=seed, accumulation_steps=int(task.accumulation_steps))
+    if task.group is not None: more['group'] = task.group
     return dict(**names, **numbers, torch=torch.__version__, **more, **kw)
 
 # %% ../../nbs/engine/07_record.ipynb #b8487400

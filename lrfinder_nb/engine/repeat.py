@@ -16,6 +16,8 @@ from ..core.checks import check_count, check_number
 from ..core.consensus import Consensus, diagnose_runs
 from ..core.suggest import NoSuggestion, analyse
 from .executors import check_executor, elsewhere
+from .groups import training_rates
+from .optimizers import joined
 from .runs import RunPlan, RunsBar, check_make, fresh, in_turn, runs_view, samplers
 from .state import preserved, set_seed
 
@@ -87,9 +89,10 @@ class Repeats(Consensus):
     def fit_one_cycle(self, train_dl, valid_dl=None, *, seed:int=0, max_lr=None, **kw) -> tuple:
         "(model, history): train a fresh model, seeded, with the recommended rate, by `fit_one_cycle`"
         from lrfinder_nb.train.one_cycle import fit_one_cycle     # reaches up
-        if max_lr is None: max_lr = self.lr
+        lr = self.lr if max_lr is None else None
         set_seed(seed, train_dl)
         model, optimizer = fresh(self.task.make, [])
+        if max_lr is None: max_lr = training_rates(lr, self.task.options.get('group'), joined(optimizer))
         options = {k: v for k, v in self.task.finder.items() if k in ('amp', 'step')}
         trained = model, optimizer, self.task.loss_fn, train_dl, valid_dl
         return model, fit_one_cycle(*trained, **{**options, 'max_lr': max_lr, **kw})
@@ -153,6 +156,8 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
     else: planned = check_count('runs', runs, hint='5 runs are a good start')
     check_make(make, train_dl)
     if executor is not None: check_executor(executor)
+    if kw.get('group') == 'each':
+        raise ValueError("repeat finds one rate, got group='each'; repeat one group at a time: group=0")
     plan, seeds = RunPlan(make, loss_fn, train_dl, verify, kw), range(seed, seed + planned)
     result = lambda done: _repeats(plan, done, seeds[:len(done)], planned)
     enough = lambda done: len(done) == planned or auto and _settled(result(done), within)
