@@ -39,6 +39,7 @@ class Task:
     on: str = 'auto'  # where the copy of the state stays: 'auto', 'device', 'cpu' or 'disk'
     check: bool = False  # whether to warn of what a pass has changed and not put back
     clip: float|None = None  # largest norm that a gradient may have; None for any
+    group: int|None = None  # the parameter group that is swept, the others at rest; None for all
 
     def train_step(self):
         how = self.loss_fn, self.step, self.device, self.amp, self.clip
@@ -125,4 +126,5 @@ def run_pass(task:Task,  # what is trained
         if isinstance(batches, ReadOnce): batches = iter(batches)
         steps = task.accumulation_steps
         limits = dict(diverge_threshold=diverge_threshold, accumulation_steps=steps, skip=skip)
-        return collect(sweep(step, batches, lrs, task.valid_dl, **limits), rows, view, stopping)
+        points = sweep(step, batches, lrs, task.valid_dl, group=task.group, **limits)
+        return collect(points, rows, view, stopping)
