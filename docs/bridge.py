@@ -17,7 +17,9 @@ IMG = re.compile(r'<img\b[^>]*>')
 FIRST = {      # the reader's order; others follow by name
     'tutorials': ('quickstart', 'explore', 'trust', 'variation', 'mixup', 'batch_size', 'train', 'finetune',
                   'shell', 'optuna'),
-    'guide': ('how_it_works', 'read_a_curve', 'choose', 'when', 'troubleshooting')}
+    'recipes': ('plain_loop', 'trainer', 'lightning', 'fastai', 'timm', 'accelerate', 'precision', 'gpus', 'validation',
+                'groups', 'again', 'gans', 'memory', 'shell', 'notebooks'),
+    'guide': ('how_it_works', 'read_a_curve', 'choose', 'when', 'transformers', 'troubleshooting')}
 FOLDERS = {
     'engine': 'Sweep a model', 'train': 'Train with the rate', 'show': 'Pictures and sliders',
     'core': 'From losses to a rate', 'project': 'Data, models and commands', 'adapters': 'Other libraries'}
@@ -244,7 +246,8 @@ class Site:
         self.about[name] = notebook.title()
         kernel = dict(name='python3', display_name='Python 3', language='python')
         if name == 'index': cells = self.front(cells, fill)
-        out = nbformat.v4.new_notebook(metadata={'kernelspec': kernel}, cells=cells)
+        lexer = dict(name='python', pygments_lexer='ipython3')      # knows lines that begin with ! and %%
+        out = nbformat.v4.new_notebook(metadata={'kernelspec': kernel, 'language_info': lexer}, cells=cells)
         self.write(f'{name}.ipynb', nbformat.writes(out))
 
     def front(self, cells, fill):

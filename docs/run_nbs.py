@@ -3,6 +3,9 @@
     python docs/run_nbs.py                  every notebook of nbs/
     python docs/run_nbs.py nbs/core/02_curve.ipynb
     python docs/run_nbs.py --check
+
+A notebook whose title cell says `- skip_exec: true` needs a library that is not among the requirements. It is executed
+only where it is named, by the Python of an environment with that library (see tests/neighbours/run.sh).
 """
 import hashlib
 import os
@@ -17,6 +20,11 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 SKIPPED = re.compile(r'^#\s*\|\s*eval:\s*false', re.M | re.I)
+
+
+def elsewhere(nb):
+    "Whether a notebook is executed in an environment of its own"
+    return bool(nb.cells) and '- skip_exec: true' in nb.cells[0].source
 
 
 class Client(NotebookClient):
@@ -87,6 +95,7 @@ def main(args):
     for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'IPYTHONDIR'):
         Path(os.environ.setdefault(k, str(ROOT/'.jupyter-home'/k))).mkdir(parents=True, exist_ok=True)
     for p in paths:
+        if not names and elsewhere(nbformat.read(p, 4)): continue
         t = time.time()
         run(p)
         print(f'{p.relative_to(ROOT)} {time.time() - t:.1f}s', flush=True)

@@ -18,4 +18,4 @@ environment neighbours '-c constraints.txt' tests/neighbours/requirements.txt
 environment fastai --no-deps tests/neighbours/requirements-fastai.txt
 export PYTHONPATH=$PWD OMP_NUM_THREADS=1 NEIGHBOURS_TABLE=$PWD/docs/data/neighbours.json
 "$lender-neighbours/bin/python" -m pytest tests/neighbours --ignore tests/neighbours/test_fastai.py
-"$lender-fastai/bin/python" -W ignore -m pytest tests/neighbours/test_fastai.py
+"$lender-fastai/bin/python" -W ignore -m pytest tests/neighbours/test_fastai.py tests/neighbours/test_recipes.py
