@@ -178,8 +178,16 @@ def test_split_train_and_val(home, capsys):
     ('split', 'required: --raw_data'),
     ('split --raw_data data/shapes/raw/bar', 'holds no images in class folders'),
     ('split --raw_data data/shapes/raw --group (', 'is no regular expression'),
+    (['split', '--raw_data', ''], 'the name of the folder is empty'),
+    ('split --raw_data data/shapes/raw --folds 1 --valid 0', '--valid 0 holds out 0 of 60 images'),
+    ('split --raw_data data/shapes/raw --folds 1 --valid 0.99', '--valid 0.99 holds out 60 of 60 images'),
+    ('split --raw_data data/shapes/raw --test 0.001', '--test 0.001 holds out 1 of 60 images, and each of 3 classes'),
+    ('split --raw_data data/shapes/raw --test 0.9', '--test 0.9 leaves 2 of 20 images of the class bar'),
+    ('init-config data/shapes --model resnet81', "there is no model 'resnet81'; did you mean resnet18?"),
+    ('init-config data/shapes --model simple_cnn --pretrained', 'simple_cnn has none'),
+    (['init-config', ''], 'the name of the folder is empty'),
 ])
-def test_split_refuses(home, line, words, capsys): refused(line, words, capsys)
+def test_split_and_init_config_refuse(home, line, words, capsys): refused(line, words, capsys)
 
 
 def test_split_does_not_replace_another(home, capsys):
@@ -332,6 +340,14 @@ def test_finder_without_memory(home, capsys):
     ('--optimizer lion', "--optimizer must be adamw or adam or sgd or rmsprop, got 'lion'"),
     ('--set trainin.clip=1', '--set trainin.clip: there is no key trainin.clip; did you mean training.clip?'),
     ('--set training.clip', '--set needs KEY=VALUE'),
+    ('--set =3', "--set needs KEY=VALUE, got '=3'"),
+    ('--devices 0', '--devices must be a whole number above 0, got 0'),
+    ('--set model.type=custom', 'model.custom_architecture is empty'),
+    ('--set model.architecture=nets.py', "'nets.py' names a file and no function in it"),
+    ('--set model.architecture=nets.py:broken', "'nets.py:broken' failed (ZeroDivisionError: division by zero)"),
+    ('--set model.architecture=nets.py:silent', "nets.py:silent does not take images of 1 channels and 12x12 pixels "
+                                                "(AssertionError)"),
+    ('--set model.architecture=wrong.py:net', "'wrong.py' cannot be run (SyntaxError: "),
     ('--itrations 5', 'no flag --itrations'),
     ('--set model.architecture=resnet81 --set data.mode=RGB', "there is no model 'resnet81'"),
     ('--set model.architecture=resnet18', 'set data.mode to RGB'),
@@ -343,6 +359,13 @@ def test_finder_without_memory(home, capsys):
 ])
 def test_finder_refuses(home, flags, words, capsys):
     config = start(capsys)
+    Path('wrong.py').write_text('def net(:')
+    Path('nets.py').write_text('''if 1:
+        from torch import nn
+        class Silent(nn.Linear):
+            def forward(self, x): assert False
+        def broken(): return 1/0
+        def silent(num_classes): return Silent(2, num_classes)''')
     refused(f'lr-finder --config {config} {flags}', words, capsys)
 
 

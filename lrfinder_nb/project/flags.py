@@ -84,7 +84,7 @@ def _changes(args):
     "Yield (key, text, how it was typed) of each setting on the command line"
     for text in args.set:
         key, equals, value = text.partition('=')
-        if not equals:
+        if not equals or not key.strip():
             raise UsageError(f"--set needs KEY=VALUE, got {text!r:.60}; for example --set training.clip=1")
         key = key.strip().replace('-', '_')
         yield key, value, f'--set {key}'

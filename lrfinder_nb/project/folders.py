@@ -97,6 +97,7 @@ def _refuse_names(root, images, others):
 def scan(root  # folder with one folder for each class, or with train/ and val/ above those
         ) -> Folder:
     "Look at a folder of images; `UsageError` where there are none"
+    if not str(root).strip(): raise UsageError('the name of the folder is empty; pass one such as data/my_dataset/raw')
     root = Path(root)
     if not root.is_dir():
         raise UsageError(f"'{root}' is no folder; pass one that holds a folder of images for each class")

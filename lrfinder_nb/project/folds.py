@@ -23,7 +23,9 @@ def _held_out(labels, share, seed, groups):
     # takes a second to load
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
     if groups is None: splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
-    else: splitter = StratifiedGroupKFold(max(2, round(1/share)), shuffle=True, random_state=seed)
+    else:
+        parts = min(max(2, round(1/share)), len(set(groups.tolist())))
+        splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     return next(splitter.split(labels, labels, groups))[1]
 
 # %% ../../nbs/project/05a_folds.ipynb #dc506467

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from .config import UsageError, nearest
+from .config import UsageError, first_line, nearest
 from .schema import Data, Transforms
 
 # %% ../../nbs/project/08_images.ipynb #abc118ca
@@ -124,7 +124,7 @@ class ImageFiles(Dataset):
             if self.targets[k] != self.targets[i]: continue
             image, error = _read(f'{self.root}/{self.files[k]}', self.mode)
             if image: return image
-            self._corrupt(self.files[k], f'{str(error).splitlines()[0]:.80}')
+            self._corrupt(self.files[k], first_line(error))
         raise ValueError(f"no image of the class {self.classes[self.targets[i]]} can be read; "
                          f"mend the files in '{self.root}'")
 

@@ -24,7 +24,8 @@ def check_devices(devices:int,  # processes
                   device:str,  # the device of the settings
                   gpus:int,  # GPUs of this machine
                  ):
-    "Refuse more processes than there are GPUs, where GPUs are used"
+    "Refuse a number of processes that this machine cannot have"
+    if devices < 1: raise UsageError(f'--devices must be a whole number above 0, got {devices}; leave it out for one')
     if gpus and device in ('auto', 'cuda') and devices > gpus:
         raise UsageError(f"--devices {devices} needs as many GPUs, and this machine has {gpus}; "
                          f"pass --devices {gpus}, or --device cpu")

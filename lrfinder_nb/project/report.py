@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..core.files import write_file
-from .config import UsageError
+from .config import UsageError, first_line
 
 # %% ../../nbs/project/14_report.ipynb #caaffef6
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def load_weights(model:nn.Module,  # a model of the same kind
             model.load_state_dict({k: f.get_tensor(k) for k in f.keys()})
             return f.metadata() or {}
     except (SafetensorError, RuntimeError) as e:
-        raise UsageError(f"the weights in '{path}' do not fit the model ({str(e).splitlines()[0]:.80}); "
+        raise UsageError(f"the weights in '{path}' do not fit the model ({first_line(e)}); "
                          "train again") from None
 
 # %% ../../nbs/project/14_report.ipynb #042e1cfa

@@ -6,7 +6,7 @@
 __all__ = ['Split', 'splits_of', 'save_split', 'read_list', 'load_split', 'split_folder']
 
 # %% ../../nbs/project/06_splits.ipynb #e56adb64
-import json, os
+import json, math, os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +121,19 @@ def _check_folds(labels, folds, test, groups):
         raise UsageError(f"--folds {folds} needs {need} {what} of each "
                          f"class{' with --test' if test else ''}, and the class {name} has {there}; "
                          f"lower --folds, or add {what} of {name}")
+    left = math.floor(there*(1 - test) + 1e-9)
+    if folds > 1 and left < folds:
+        raise UsageError(f"--test {test:g} leaves {left} of {there} {what} of the class {name}, "
+                         f"and --folds {folds} needs {folds}; lower --test or --folds")
+
+# %% ../../nbs/project/06_splits.ipynb #f64b20f6
+def _check_share(flag, share, n, classes):
+    "Refuse a share of `n` images that has fewer images than there are classes, or leaves fewer"
+    inside = math.ceil(share*n)
+    if classes <= inside <= n - classes: return
+    few, many = classes/n, (n - classes)/n
+    raise UsageError(f"{flag} {share:g} holds out {inside} of {n} images, and each of {classes} classes "
+                     f"must be on both sides; pass a share from {few:.2g} to {many:.2g}")
 
 # %% ../../nbs/project/06_splits.ipynb #3bb76888
 def _given(folder):
@@ -240,6 +253,8 @@ def split_folder(raw,  # folder of the images
     groups = groups_of(folder.files, group) if group else None
     _check_numbers(folds, test, valid, seed)
     _check_folds(folder.labels, folds, test, groups)
+    if test and not folder.parts: _check_share('--test', test, len(folder), len(folder.classes))
+    if folds == 1 and not folder.parts: _check_share('--valid', valid, len(folder), len(folder.classes))
     made = dict(folds=folds, test=float(test), valid=float(valid), seed=seed, group=group)
     old = None if force else _old_split(to, made)
     if old and not folder.parts: fold_of = _kept(old, folder, made, groups)

@@ -16,6 +16,7 @@ import numpy as np
 from .config import UsageError
 from .folders import Folder, scan
 from .images import read_image
+from .networks import check_model
 from .schema import Config, Data, Model, Training, Transforms
 from .splits import splits_of
 
@@ -95,6 +96,7 @@ def _transforms(seen, size, mean, std):
 def places(dataset  # folder of the data set, or of its images
           ) -> tuple:
     "(name, folder of the images) of a data set; `raw` inside it where there is one"
+    if not str(dataset).strip(): raise UsageError('the name of the folder is empty; pass one such as data/my_dataset')
     given = Path(os.path.normpath(dataset))
     raw = given/'raw' if (given/'raw').is_dir() else given
     named = Path(os.path.abspath(raw))
@@ -129,6 +131,7 @@ def first_config(dataset,  # folder of the data set
     data = Data(name, raw.as_posix(), splits.as_posix(), len(seen.folder.classes), 'L' if grey else 'RGB',
                 num_workers=WORKERS[preset])
     network = Model(architecture=model, weights='DEFAULT' if pretrained else None)
+    check_model(network)
     transforms = _transforms(seen, size, mean, std)
     return Config(data=data, transforms=transforms, model=network, training=PRESETS[preset]), seen
 

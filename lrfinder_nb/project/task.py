@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import best_device, set_seed
 from ..engine.step import amp_dtype
-from .config import UsageError, nearest
+from .config import UsageError, first_line, nearest
 from .images import loaders
 from .networks import build_model, train_only
 from .schema import Config
@@ -108,7 +108,7 @@ def check_outputs(model:nn.Module,  # a classifier
     try: out = model.eval()(torch.zeros(shape))
     except (RuntimeError, AssertionError, ValueError, TypeError) as e:
         raise UsageError(f"{name} does not take images of {shape[1]} channels and "
-                         f"{shape[2]}x{shape[3]} pixels ({str(e).splitlines()[0]:.80}); "
+                         f"{shape[2]}x{shape[3]} pixels ({first_line(e)}); "
                          "change transforms.size or data.mode") from None
     got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
     if got != (shape[0], n):
@@ -138,7 +138,7 @@ def check_images(dataset,  # an `ImageFiles`
         try: shapes.setdefault(tuple(dataset.transform(image).shape[1:]), name)
         except Exception as e:
             raise UsageError(f"{where} cannot take the image '{name}' of {image.width}x{image.height} pixels "
-                             f"({str(e).splitlines()[0]:.80}); change the transforms") from e
+                             f"({first_line(e)}); change the transforms") from e
     if len(shapes) < 2: return
     (one, first), (two, second) = list(shapes.items())[:2]
     raise UsageError(f"{where} gives images of different sizes, {one[1]}x{one[0]} for '{first}' and "
