@@ -94,15 +94,36 @@ CASES = [(net, loss, loader) for net, loss, loader in [
     (plain_net, Proxies, 'shuffled'), (Counting, Proxies, 'in_place')]]
 
 
-def trained(net, loss, loader, path=None, when=0, seed=0):
+def held_by(loss_fn):
+    "A step that holds the loss, and a generator of noise, in its closure"
+    rng = torch.Generator().manual_seed(6)
+
+    def step(model, batch):
+        x, y = batch
+        return loss_fn(model(x + .1*torch.randn(x.shape, generator=rng)), y)
+    return step
+
+
+def trained(net, loss, loader, path=None, when=0, seed=0, in_a_step=False):
     "(history, model, loss) of a training, interrupted in the validation of epoch `when`"
     set_seed(seed)
     model, loss_fn, dl = net(), loss(), LOADERS[loader]()
     parameters = [*model.parameters(), *loss_fn.parameters()]
     opt = torch.optim.AdamW(parameters)
     if seed: random.random(), np.random.rand(), torch.rand(3)       # whatever has happened since
-    h = fit_one_cycle(model, opt, loss_fn, dl, Pressed(DataLoader(data(16), 8), when), checkpoint=path, **KW)
+    how = dict(checkpoint=path, step=held_by(loss_fn) if in_a_step else None)
+    valid_dl = Pressed(DataLoader(data(16), 8), when)
+    h = fit_one_cycle(model, opt, None if in_a_step else loss_fn, dl, valid_dl, **how, **KW)
     return h, model, loss_fn
+
+
+def test_a_loss_that_a_step_holds_is_continued(tmp_path):
+    kw = dict(net=plain_net, loss=Proxies, loader='shuffled', in_a_step=True)
+    full, whole, whole_loss = trained(**kw)
+    assert trained(path=tmp_path/'run.pt', when=2, **kw)[0].ended == 'stopped'
+    rest, model, loss_fn = trained(path=tmp_path/'run.pt', seed=9, **kw)
+    assert rest.losses == full.losses and loss_fn.calls == whole_loss.calls
+    assert all(map(torch.equal, [*whole.parameters(), whole_loss.weight], [*model.parameters(), loss_fn.weight]))
 
 
 @pytest.mark.parametrize('net, loss, loader', CASES, ids=lambda x: getattr(x, '__name__', x))

@@ -17,6 +17,7 @@ from torch import nn
 from ..engine.background import TURN, hold
 from ..engine.optimizers import joined, to_train
 from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped, together, wrapped
+from ..engine.reach import reach
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
 from .callbacks import KeepBest, Moment, check_callbacks, displays, loggers, methods_of
@@ -43,23 +44,34 @@ def _diverged(history, bad, total):
     return TrainingDiverged(said, history)
 
 # %% ../../nbs/train/04_one_cycle.ipynb #988406d9
-def _loss_of(run):
-    "The loss of a training where it is a module, which may have a state; else None"
-    return run.step.loss_fn if isinstance(run.step.loss_fn, nn.Module) else None
+def _beside(model, loss_fn, step):
+    "Modules that the loss or the user's step holds beside the model, by name; wrappers of the model are none"
+    own, found = {id(module) for module in model.modules()}, {}
+    walk = reach(('loss', loss_fn), ('step', step), skip=set(own))
+    for i, x in enumerate(walk):
+        if not isinstance(x, nn.Module): continue
+        parts = {id(module) for module in x.modules()}
+        if parts & own: continue
+        found[walk.name(i)] = x
+        own |= parts
+    return found
 
-
+# %% ../../nbs/train/04_one_cycle.ipynb #86fd0d4d
 def _copied(run):
-    "Functions that put model, optimizer and loss of a training back to what they are now"
+    "Functions that put the model, the optimizer and what the loss holds back to what they are now"
     run.step.optimizer.zero_grad(set_to_none=True)
     seen = set()
-    return [snapshot(x, seen) for x in (run.model, run.step.optimizer, _loss_of(run)) if x is not None]
+    beside = _beside(run.model, run.step.loss_fn, run.step.step).values()
+    return [snapshot(x, seen) for x in (run.model, run.step.optimizer, *beside)]
 
 # %% ../../nbs/train/04_one_cycle.ipynb #810d7434
 def _parts(run):
     "What the checkpoint of a training holds, by name"
-    watched, loss = modules_of(run.model) | samplers_of(run.train_dl), _loss_of(run)
-    if loss is not None: watched |= {f'loss {name}': module for name, module in modules_of(loss).items()}
-    found = dict(model=run.model, loss=loss, optimizer=run.step.optimizer, rates=run.rates,
+    watched = modules_of(run.model) | samplers_of(run.train_dl)
+    beside = _beside(run.model, run.step.loss_fn, run.step.step)
+    for name, part in beside.items():
+        watched |= {f'{name} {inner}': module for inner, module in modules_of(part).items()}
+    found = dict(model=run.model, **beside, optimizer=run.step.optimizer, rates=run.rates,
                  scaler=run.step.scaler, attributes=Attributes(watched, always=('seed',)))
     asking = {f'callback {i}': f for i, f in enumerate(run.callbacks) if hasattr(f, 'load_state_dict')}
     return {name: part for name, part in (found | asking).items() if part is not None}
@@ -214,7 +226,7 @@ def _saver(run, facts, saved):
     "A function that writes the checkpoint, or None; the training goes on from the one that is `saved`"
     path = run.plan.checkpoint
     if path is None: return None
-    parts, owners = _parts(run), [run.train_dl, run.valid_dl, run.model]
+    parts, owners = _parts(run), [run.train_dl, run.valid_dl, run.model, run.step.loss_fn, run.step.step]
     if saved: run.record = Record(run.step.device, resume(path, saved, parts, owners))
     return lambda: save_checkpoint(path, facts, parts, owners, run.record.history())
 
