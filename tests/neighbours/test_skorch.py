@@ -1,0 +1,100 @@
+"NeuralNets of skorch"
+import numpy as np
+import pytest
+import torch
+from conftest import equal, pairs, weights
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+from skorch.callbacks import GradientNormClipping
+from torch import nn
+
+from lrfinder_nb import finder_for
+
+X, Y = (tensor.numpy() for tensor in pairs().tensors)
+
+
+class Net(nn.Module):
+    def __init__(self, width=32, outputs=2):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(.1), nn.Linear(width, outputs))
+    def forward(self, X): return self.layers(X)
+
+
+def classifier(**kw):
+    options = dict(criterion=nn.CrossEntropyLoss, optimizer=torch.optim.AdamW, max_epochs=2, batch_size=16,
+                   iterator_train__shuffle=True, verbose=0, lr=1e-3)
+    return NeuralNetClassifier(Net, **{**options, **kw})
+
+
+def fitted(net, y=Y):
+    torch.manual_seed(3)
+    np.random.seed(3)
+    return weights(net.fit(X, y).module_)
+
+
+def test_a_fit_after_the_sweep_is_that_with_the_rate_set_by_hand(held):
+    held('skorch', 'sweep', 'train', 'restored')
+    net = classifier()
+    finder = finder_for(net, (X, Y)).range_test(seed=0, progress=False).apply()
+    assert net.lr == finder.suggestion.lr and not net.initialized_ and 'net.lr' in finder.applied
+    assert equal(fitted(net), fitted(classifier(lr=finder.suggestion.lr)))
+
+
+def test_the_random_state_stays():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    finder_for(classifier(), (X, Y)).range_test(num_iter=30, progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_verify(held):
+    held('skorch', 'verify')
+    finder = finder_for(classifier(), (X, Y)).range_test(seed=0, progress=False).verify(seed=0, progress=False)
+    assert finder.rung == 'verified'
+    finder.verify(epochs=2, most=2, progress=False)
+    assert finder.rung == 'trained in full'
+
+
+def test_a_net_that_was_fitted_goes_on_as_if_never_swept():
+    ends = []
+    for swept in (False, True):
+        net = classifier()
+        fitted(net)
+        rows = len(net.history)
+        if swept: finder_for(net, (X, Y)).range_test(num_iter=30, progress=False)
+        assert len(net.history) == rows
+        torch.manual_seed(4)
+        ends.append(weights(net.partial_fit(X, Y).module_))
+    assert equal(*ends)
+
+
+def test_the_rate_of_a_fitted_net_is_in_its_optimizer_too():
+    net = classifier(optimizer__lr=.002)
+    fitted(net)
+    finder_for(net, (X, Y)).range_test(seed=0, progress=False).apply(.03)
+    assert net.optimizer__lr == net.optimizer_.param_groups[0]['lr'] == .03
+
+
+def test_a_loss_of_a_subclass_counts():
+    class Scaled(NeuralNet):
+        def get_loss(self, y_pred, y_true, X=None, training=False):
+            return 0*super().get_loss(y_pred, y_true, X, training) + self.module_.layers[0].weight.sum()
+    net = Scaled(Net, nn.CrossEntropyLoss, train_split=None, verbose=0)
+    curve = finder_for(net, (X, Y)).range_test(start_lr=1e-8, end_lr=1e-7, num_iter=5, progress=False).curve
+    assert max(curve.losses) - min(curve.losses) < 1e-3       # the same sum at each step
+
+
+@pytest.mark.parametrize('data', ['dataset', 'loader'])
+def test_other_data(data):
+    given = pairs() if data == 'dataset' else torch.utils.data.DataLoader(pairs(), 16, shuffle=True)
+    net = classifier(train_split=None)
+    assert len(finder_for(net, given).range_test(num_iter=30, progress=False).curve)
+
+
+def test_a_regressor_and_clipping():
+    net = NeuralNetRegressor(Net, module__outputs=1, callbacks=[GradientNormClipping(.5)], verbose=0)
+    finder = finder_for(net, (X, Y.astype('float32')[:, None]))
+    assert finder.clip == .5 and len(finder.range_test(num_iter=30, progress=False).curve)
+
+
+def test_without_data_there_is_a_sentence():
+    with pytest.raises(ValueError, match='a NeuralNetClassifier has no data before it is fitted'): finder_for(classifier())
