@@ -97,4 +97,5 @@ def test_a_regressor_and_clipping():
 
 
 def test_without_data_there_is_a_sentence():
-    with pytest.raises(ValueError, match='a NeuralNetClassifier has no data before it is fitted'): finder_for(classifier())
+    with pytest.raises(ValueError, match='a NeuralNetClassifier has no data before it is fitted'):
+        finder_for(classifier())
