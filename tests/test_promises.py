@@ -81,12 +81,13 @@ SLIPS = dict(
     list_labels=('torch.as_tensor', lambda: sweep(((X, Y.tolist()),))),
     list_inputs=('torch.as_tensor', lambda: sweep(((X.tolist(), Y),))),
     whole_inputs=('x.float()', lambda: sweep(((X.long(), Y),))),
-    no_probabilities=('with_logits', lambda: sweep(((X, LIKELY),), net(1), F.binary_cross_entropy)),
+    no_probabilities=('with_logits', lambda: sweep(((1000*X, LIKELY),), net(1), F.binary_cross_entropy)),
     repeat_model=('def make():', lambda: repeat(net(), F.cross_entropy, [(X, Y)], progress=False)),
     repeat_class=('the class Linear', lambda: repeat(nn.Linear, F.cross_entropy, [(X, Y)], progress=False)),
     repeat_pair_turned=('return the pair', lambda: repeat(lambda: (adam(), net()), None, [(X, Y)], progress=False)),
     max_lr=('max_lr=finder.suggestion', lambda: finder().fit_one_cycle([(X, Y)], max_lr=finder())),
-    checkpoint=("'run.pt'", lambda: finder().fit_one_cycle([(X, Y)], max_lr=.1, checkpoint='')))
+    checkpoint=("'run.pt'", lambda: finder().fit_one_cycle([(X, Y)], max_lr=.1, checkpoint='')),
+    metric_name=('another name', lambda: finder().fit_one_cycle([(X, Y)], [(X, Y)], max_lr=.1, metrics=dict(lr=len))))
 WITH_CAUSE = {'no_loss_fn', 'three_parts', 'more_fields', 'output', 'float_labels', 'doubles', 'array', 'text',
               'one_sample', 'array_labels', 'list_inputs', 'whole_inputs', 'no_probabilities'}
 
