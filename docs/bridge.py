@@ -169,6 +169,7 @@ class Site:
         self.own = sorted((root/'docs/pages').glob('*.md'))
         self.pages = {f: page(f.relative_to(self.nbs)) for f in files} | {f: f.stem for f in self.own}
         self.pages |= {root/'CHANGELOG.md': 'changelog', root/'CONTRIBUTING.md': 'contributing'}
+        self.pages[root/'docs/pages/api.md'] = 'api/index'
         self.pages |= {root/'benchmarks/results': 'benchmarks', root/'benchmarks': 'benchmarks'}
         words = tomllib.loads((root/'docs/words.toml').read_text())
         self.alts = words['pictures']
@@ -267,7 +268,8 @@ class Site:
         groups = {
             'Get started': [first, 'try'], 'Tutorials': tutorials,
             'Recipes': self.under('recipes'), 'Guide': self.under('guide'),
-            'Reference': ['api/index', 'comparison', 'benchmarks', 'hosts'], 'Project': ['changelog', 'contributing']}
+            'Reference': ['api/index', 'comparison', 'benchmarks', 'hosts'],
+            'Project': ['map', 'contributing', 'changelog']}
         tree = lambda k, v: f'```{{toctree}}\n:hidden:\n:caption: {k}\n\n' + '\n'.join(v) + '\n```'
         return '\n\n'.join(tree(k, v) for k, v in groups.items() if v)
 

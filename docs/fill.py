@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from cells import raw, settings
+from house import house
 from run_nbs import ROOT
 from tryit import SWEEP, key, tryit
 
@@ -105,6 +106,7 @@ def machine(name):
 
 TABLES = {
     'version': lambda: settings()['version'],
+    'house': lambda: raw(house()),
     'stability': lambda: printed('stability'),
     'repeat_cost': repeat_cost,
     'overhead': lambda: measured('overhead', 'quartiles', 'quartiles'),
