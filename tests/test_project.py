@@ -2,10 +2,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -586,6 +588,24 @@ def test_a_training_may_begin_with_the_best_weights_of_the_last(home, capsys):
     assert losses[0] < losses[1]
 
 
+def test_timm(home, capsys, monkeypatch):
+    "A model of timm by name; where its weights cannot be had, one sentence says where they are"
+    def create_model(name, num_classes, in_chans, pretrained):
+        if pretrained: raise ConnectionError('no network')
+        return SmallCNN(in_chans, num_classes)
+    source = SimpleNamespace(hf_hub_id='timm/tiny.a1', url='')
+    timm = SimpleNamespace(list_models=lambda: ['tiny'], create_model=create_model, get_pretrained_cfg=lambda _: source)
+    monkeypatch.setitem(sys.modules, 'timm', timm)
+    config = start(capsys)
+    line = ['train', '--config', str(config), *SHORT, '--set', 'model.architecture=timm:tiny']
+    ok(line, capsys)
+    words = 'timm:tiny cannot be had (no network); fetch them from https://huggingface.co/timm/tiny.a1'
+    refused([*line, '--set', 'model.weights=DEFAULT'], words, capsys, 1)
+    refused([*line[:-1], 'model.architecture=timm:tony'], "timm has no model 'tony'; did you mean tiny?", capsys)
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    refused(line, 'needs timm, which is not installed', capsys)
+
+
 def test_diverging_training(home, capsys):
     config = start(capsys)
     code, said = typed(['train', '--config', str(config), *SHORT, '--lr', '1e30'], capsys)
@@ -617,11 +637,31 @@ def test_two_processes(home, capsys):
     assert done.stdout.count('Starting training') == 1
     assert len(load_history(RUN/'history.json').lrs) == 2*2      # 48 images, 24 in each process
     done = again([*line, '--lr', 'auto'])
-    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
+    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr      # that of the processes
     assert done.stderr.startswith('ml-train: there is no suggestion in'), done.stderr
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
     done = again([*torchrun, *COMMAND[1:], 'lr-finder', '--config', str(config), *QUICK])
     assert done.returncode == 0 and done.stdout.count('Suggested learning rate') == 1, done.stderr
+
+
+def test_two_machines(home, capsys):
+    "The command line for several machines, with two torchrun on one of them: one model, and one of them writes"
+    config = start(capsys)
+    env = dict(os.environ, PYTHONPATH=str(Path(main.__code__.co_filename).parents[2]), OMP_NUM_THREADS='1')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '1', '--nnodes', '2',
+                '--rdzv_backend', 'c10d', '--rdzv_endpoint', f'127.0.0.1:{port}']
+    line = [*torchrun, *COMMAND[1:], 'train', '--config', str(config), *SHORT]
+    machines = [subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+                for _ in range(2)]
+    said = [machine.communicate(timeout=120) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    lines = ''.join(out for out, _ in said)
+    assert lines.count('2 devices x 16 images = 32 images for one step') == 1
+    assert lines.count('Saved weights, history and report') == 1
+    assert len(load_history(RUN/'history.json').lrs) == 2*2
 
 
 # The guide, line by line

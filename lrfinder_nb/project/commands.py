@@ -97,7 +97,7 @@ def run_init_config(args):
 
 # %% ../../nbs/project/17_commands.ipynb #ba171c47
 class Failed(RuntimeError):
-    "Another process has said why"
+    "Another process has said why; holds its exit status"
 
 # %% ../../nbs/project/17_commands.ipynb #2f0bcddb
 def _launched(args, config, devices):
@@ -106,7 +106,7 @@ def _launched(args, config, devices):
     import torch
     from lrfinder_nb.project.launch import check_devices, launch
     check_devices(devices, config.training.device, torch.cuda.device_count())
-    if launch(args.command, args.typed, devices, args.debug): raise Failed
+    if status := launch(args.command, args.typed, devices, args.debug): raise Failed(status)
     return True
 
 # %% ../../nbs/project/17_commands.ipynb #21c2cdab
@@ -241,7 +241,7 @@ def run(name:str,  # of the command
     try:
         _carry_out(name, words)
         return 0
-    except Failed: return 1
+    except Failed as e: return e.args[0]
     except UsageError as e: error, status = e, 2
     except KeyboardInterrupt: error, status = ValueError('stopped by Ctrl-C'), 1
     except BrokenPipeError: return _hang_up() or 1

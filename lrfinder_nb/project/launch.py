@@ -6,7 +6,7 @@
 __all__ = ['torchrun_line', 'check_devices', 'launch']
 
 # %% ../../nbs/project/16_launch.ipynb #1098c1a0
-import subprocess, sys
+import re, subprocess, sys
 
 from .config import UsageError
 
@@ -33,6 +33,12 @@ def check_devices(devices:int,  # processes
         raise UsageError(f'--devices {devices} is not possible on mps, '
                          'which is one device; leave it out')
 
+# %% ../../nbs/project/16_launch.ipynb #dd8b2599
+def _status(said):
+    "2 where the processes ended with that, which means that the command cannot be carried out as typed; else 1"
+    found = re.findall(r'exitcode *: (-?\d+)', '\n'.join(said))
+    return 2 if '2' in found else 1
+
 # %% ../../nbs/project/16_launch.ipynb #fc2bf82a
 def launch(command:str,  # 'train' or 'lr-finder'
            argv:list,  # its flags
@@ -49,4 +55,4 @@ def launch(command:str,  # 'train' or 'lr-finder'
         raise
     own = list(dict.fromkeys(line for line in said if line.startswith(f'ml-{command}: ')))
     if process.returncode: print('\n'.join(own or said[-5:]), file=sys.stderr)
-    return 1 if process.returncode else 0
+    return _status(said) if process.returncode else 0

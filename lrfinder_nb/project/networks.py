@@ -162,17 +162,28 @@ def _from_torchvision(name, num_classes, weights, size):
     return with_outputs(_without_aux(model), num_classes)
 
 # %% ../../nbs/project/09_networks.ipynb #aed80270
-def _from_timm(name, num_classes, channels, pretrained):
-    "A model of timm"
+def _timm():
+    "The module of timm"
     try: import timm
     except ImportError:
-        raise UsageError(f"'timm:{name}' needs timm, which is not installed; "
+        raise UsageError("a model whose name begins with timm: needs timm, which is not installed; "
                          "pip install timm, or choose a model of torchvision") from None
+    return timm
+
+# %% ../../nbs/project/09_networks.ipynb #9b7712bc
+def _from_timm(name, num_classes, channels, pretrained):
+    "A model of timm"
+    timm = _timm()
+    if name.split('.')[0] not in timm.list_models():
+        raise UsageError(f"timm has no model {name!r}{nearest(name, timm.list_models())}; see timm.list_models()")
     kw = dict(num_classes=num_classes, in_chans=channels, pretrained=pretrained)
     try: return timm.create_model(name, **kw)
-    except RuntimeError as e:
-        raise UsageError(f"timm has no model {name!r} ({first_line(e)}); "
-                         "see timm.list_models()") from None
+    except Exception as e:
+        if not pretrained: raise
+        source = timm.get_pretrained_cfg(name)
+        place = f'https://huggingface.co/{source.hf_hub_id}' if source.hf_hub_id else source.url
+        raise OSError(f"the weights of timm:{name} cannot be had ({first_line(e)}); fetch them from {place}, "
+                      "and set model.weights to the file, or to null") from None
 
 # %% ../../nbs/project/09_networks.ipynb #3f5689b6
 def check_model(settings:Model,  # which network
