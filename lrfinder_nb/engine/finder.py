@@ -23,6 +23,7 @@ from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
 from .background import TURN, Background, hold
 from .optimizers import joined
+from .callbacks import check_callbacks, told
 from .groups import check_verified, each_group, in_words, per_group, problem_of, training_rates
 from .parallel import join, ranks
 from .passes import Task, rereadable
@@ -110,6 +111,7 @@ class LRFinder:
                    progress=True,  # show it; or a view with `point(lr, loss)` and `finish(curve, error)`
                    background:bool=False,  # return at once and sweep in a thread
                    check:bool=False,  # warn, by name, of what has changed and could not be put back
+                   callbacks=None,  # objects with methods `begin`, `step` or `end`, which may end the sweep
                   ) -> 'LRFinder':
         "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
@@ -117,10 +119,12 @@ class LRFinder:
         options = dict(accumulation_steps=accumulation_steps, seed=seed, check=check, group=group)
         task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
+        check_callbacks(callbacks)
         hold()
         task, stopping = replace(task, train_dl=rereadable(train_dl)), Event()
         limit, first = float(diverge_threshold), coarse_lrs() if lrs is None else lrs
         view = self._view(progress, first, limit, step_mode, stopping)
+        view = told(view, callbacks, self.model, self.optimizer, stopping)
         self._forget()
         self._seen_in = getattr(view, 'cell', None)
         sweep = coarse_to_fine if lrs is None else partial(record, lrs=lrs, step_mode=step_mode)

@@ -15,12 +15,13 @@ import torch
 from torch import nn
 
 from ..engine.background import TURN, hold
+from ..engine.callbacks import check_callbacks, methods_of
 from ..engine.optimizers import joined, to_train
 from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped, together, wrapped
 from ..engine.reach import reach
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
-from .callbacks import KeepBest, Moment, check_callbacks, displays, loggers, methods_of
+from .callbacks import KeepBest, Moment, displays, loggers
 from .checkpoint import (Attributes, fresh_workers, load_checkpoint, modules_of, resume,
                                           samplers_of, save_checkpoint)
 from .device import channels_last, check_device, place

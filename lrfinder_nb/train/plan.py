@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ..core.checks import check_count, check_number
+from ..engine.callbacks import check_callbacks
 from ..engine.parallel import ranks
 from ..engine.sweep import check_loader, check_valid
-from .callbacks import check_callbacks, loggers
+from .callbacks import loggers
 from .checkpoint import check_path, samplers_of
 from .device import check_device
 from .evaluate import named_metrics
