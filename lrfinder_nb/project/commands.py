@@ -74,7 +74,8 @@ def _lists_in_words(data):
     "Whether the lists are there already, in a sentence"
     from lrfinder_nb.project.splits import load_split
     split = load_split(data.splits_dir)
-    if split: return f"the lists of {split.made['folds']} fold(s) are in {data.splits_dir}"
+    folds = split.made['folds'] if split else 0
+    if folds: return f"the lists of {'one fold' if folds == 1 else f'{folds} folds'} are in {data.splits_dir}"
     return f'there are no lists yet; make them: ml-split --raw_data {data.data_dir} --folds 5'
 
 # %% ../../nbs/project/17_commands.ipynb #0dbfda1e
