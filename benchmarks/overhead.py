@@ -6,6 +6,7 @@ the tiny MLP hold 20 steps: if they took turns at every step, the bare step woul
 contender has emptied.
 """
 import contextlib
+import copy
 import json
 import logging
 import os
@@ -34,9 +35,10 @@ RATES, NEVER = dict(start_lr=1e-9, end_lr=1e-8), 1e9
 
 
 def sgd(net): return torch.optim.SGD(net.parameters(), lr=1e-9, momentum=.9)
-def batches_of(*shape): return [(torch.randn(32, *shape), torch.randint(10, (32,))) for _ in range(16)]
+def batches_of(*shape, n=32): return [(torch.randn(n, *shape), torch.randint(10, (n,))) for _ in range(16)]
 def mlp(): return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)), batches_of(32)
 def cnn(): return SmallCNN(), batches_of(1, 28, 28)
+def slow_cnn(): return SmallCNN(), [(x + y.view(-1, 1, 1, 1)/3, y) for x, y in batches_of(1, 28, 28, n=128)]
 
 
 # ---- the contenders: (model, optimizer, steps) -> function of a loader, which is what is timed
@@ -156,6 +158,24 @@ def race(contenders, task, blocks, block, rounds):
     return quiet, {name: scaled(rows) for name, rows in found.items()}
 
 
+def short_trainings(net, batches, finder):
+    "(seconds of one `verify` over those of as many bare steps around it, bare seconds a step)"
+    twin = copy.deepcopy(net)
+    step = bare_step(twin, sgd(twin))
+    def bare(): return time_of(lambda: [step(batch) for batch in batches*4])/(4*len(batches))
+    before = bare()
+    whole = time_of(lambda: finder.verify(batches, progress=False))
+    alone = (before + bare())/2
+    return whole/(alone*finder.trials.steps), alone
+
+
+def time_of(f):
+    "Seconds that a call of `f` takes"
+    start = clock()
+    f()
+    return clock() - start
+
+
 def time_analyse(n, calls=60):
     "Milliseconds of `analyse`, by rule and with a new `beta`, and of an interval; `calls` each"
     x, noise = np.linspace(-7, 1, n), np.random.default_rng(0).normal(0, .02, n)
@@ -264,6 +284,16 @@ def report_time(report, contenders):
         report.row('100 CNN steps over bare ones', name, over, '×', target, 4)
 
 
+def report_trials(report, rounds=8):
+    "Time added to the steps of short trainings, with what lies between them"
+    torch.manual_seed(0)
+    net, batches = slow_cnn()
+    finder = LRFinder(net, sgd(net), loss_fn).range_test(batches, progress=False)
+    ratios, bare = zip(*[short_trainings(net, batches, finder) for _ in range(rounds + 1)][1:])
+    report.row('bare step', f'CNN, batches of {len(batches[0][0])}', 1e3*min(bare), 'ms', digits=1)
+    report.row('steps of verify over bare ones', f'CNN, batches of {len(batches[0][0])}', ratios, '×', 1.02, 4)
+
+
 def report_memory(report):
     size, held, added = memory()
     report.row(f'copies of a {size:.0f} MiB state', 'held by preserved', held, '×', 1.)
@@ -286,6 +316,7 @@ def main():
     report = Report()
     print('| measure | of | median | quartiles | target |\n|---|---|---|---|---|')
     report_time(report, contenders)
+    report_trials(report)
     report_memory(report)
     report_reading(report)
     cuda = torch.cuda.is_available()
