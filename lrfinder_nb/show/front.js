@@ -439,8 +439,8 @@ function explorer(model, el) {
   const about = model.get('about'), said = make('span', {role: 'status'})
   const gate = asker(model, late => { said.textContent = late ? 'waiting for the kernel' : '' })
   const typed = field => panel.getRootNode().activeElement === field ? field : null
-  let want = {}
   const known = r => ({settings: {...r.settings}, hand: r.hand, hidden: r.hidden || [], view: r.view})
+  let want = known(model.get('reading'))
   function moved(change) {
     want = {...want, smooth: undefined, ...change, settings: {...want.settings, ...change.settings}}
     for (const k in change.settings || {}) controls[k]?.show(change.settings[k], typed(controls[k].field))
@@ -516,14 +516,14 @@ function explorer(model, el) {
       panel.toggleAttribute('data-stale', !r.rest)
     }
     picture.marks(want)
-    rules.show(r.rules || {}, r.settings.rule)
-    runs?.show(r.runs || {}, r.hidden || [])
-    if (!typed(byHand)) byHand.value = r.hand == null ? '' : power(r.hand)
+    rules.show(r.rules || {}, want.settings.rule)      // what the hand chose meanwhile stays chosen
+    runs?.show(r.runs || {}, want.hidden)
+    if (!typed(byHand)) byHand.value = want.hand == null ? '' : power(want.hand)
     for (const name in buttons) {
       buttons[name].disabled = r.can[name] === false
       buttons[name].hidden = about.recorded && !(name in r.can)
     }
-    log.checked = !!r.view?.logLoss; logLabel.hidden = !r.canLog
+    log.checked = !!want.view?.logLoss; logLabel.hidden = !r.canLog
     if (r.said) said.textContent = r.said
     if (given?.n && given.n !== panel.given) {
       if (panel.given !== undefined) save(given.name, new Blob([given.text], {type: 'text/csv'}))
