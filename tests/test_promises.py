@@ -267,6 +267,17 @@ def test_a_check_in_the_background_raises_no_false_alarm():
 def second(model, opt): return LRFinder(model, opt, F.cross_entropy).range_test([(X, Y)], **SWEEP)
 
 
+@pytest.mark.parametrize('use', [lambda part: part.step(), lambda part: part.state_dict()], ids=['step', 'state'])
+def test_each_of_several_optimizers_waits_for_the_end(use):
+    model = net()
+    parts = [torch.optim.SGD(layer.parameters(), .1) for layer in (model[0], model[2])]
+    f = LRFinder(model, parts, F.cross_entropy)
+    f.range_test(Slow([(X, Y)]*4), background=True, **{**SWEEP, 'num_iter': 20})
+    assert f._task.running
+    use(parts[1])
+    assert not f._task.running
+
+
 def test_a_second_sweep_through_another_module_waits():
     f, _ = in_background(lambda f: second(nn.Sequential(f.model), f.optimizer))
     assert f.curve.ended == 'completed'

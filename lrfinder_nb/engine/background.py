@@ -34,9 +34,9 @@ def _hooks(model, optimizer, wait):
     modules = [model] if hasattr(model, '_orig_mod') else list(model.modules())
     handles = [module.register_forward_pre_hook(ask, prepend=True) for module in modules]
     handles += [module.register_state_dict_pre_hook(ask) for module in modules]
-    if optimizer is not None:
-        handles += [optimizer.register_step_pre_hook(ask)]
-        handles += [optimizer.register_state_dict_pre_hook(ask)]
+    for part in getattr(optimizer, 'parts', {'': optimizer}).values() if optimizer is not None else ():
+        handles += [part.register_step_pre_hook(ask)]
+        handles += [part.register_state_dict_pre_hook(ask)]
     return handles
 
 # %% ../../nbs/engine/03_background.ipynb #551dbe56
