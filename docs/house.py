@@ -43,7 +43,8 @@ def house():
     "The picture as SVG, in the colours of the page"
     width, height = 2*LEFT + 3*STEP + WIDE, TOP + BAND*2 + HIGH + 20
     bands = [f'<rect class="band" x="4" y="{TOP + BAND*i - 32}" width="{width - 8}" height="{HIGH + 44}" rx="10"/>'
-             f'<text class="layer" x="{LEFT + STEP}" y="{TOP + BAND*i - 12}">{escape(name)}</text>' for name, i in BANDS]
+             f'<text class="layer" x="{LEFT + STEP}" y="{TOP + BAND*i - 12}">{escape(name)}</text>'
+             for name, i in BANDS]
     (x, y), (x2, y2) = corner(2, 2), corner(2, 1)
     back = (f'<path d="M{x + WIDE/2} {y}V{y2 + HIGH + 4}"/>'
             f'<text class="said" x="{x + WIDE/2 + 8}" y="{y - 44}" style="text-anchor:start">a slider moves: '
