@@ -390,6 +390,35 @@ def test_bad_settings(home, text, words, capsys):
     assert not (home/'owned').exists()
 
 
+def test_lists_that_somebody_edited(home, capsys):
+    config = start(capsys)
+    folder = home/'data/shapes/splits'
+    train, valid = folder/'fold_0_train.txt', folder/'fold_0_val.txt'
+    right, line = train.read_bytes(), f'lr-finder --config {config} --num_iter 40 --device cpu'
+    train.write_bytes(right + valid.read_bytes()[:11])
+    refused(line, '1 images are in both lists of fold 0', capsys)
+    train.write_bytes(b'')
+    refused(line, "the list 'fold_0_train.txt' in 'data/shapes/splits' is empty", capsys)
+    train.write_bytes(right.replace(b'\n', b'\r\n'))
+    ok(line, capsys)
+    valid.write_bytes(b'')
+    refused(line, "the list 'fold_0_val.txt' in 'data/shapes/splits' is empty", capsys)
+    (folder/'classes.txt').unlink()
+    refused(line, "cannot read the list 'data/shapes/splits/classes.txt' (No such file or directory)", capsys)
+
+
+def test_a_reader_that_goes(home, capsys):
+    "The command goes on without a word, and its lines are in the log file"
+    config = start(capsys)
+    line = [*COMMAND, 'lr-finder', '--config', str(config), *QUICK]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert 'Starting Learning Rate Finder' in process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(60) == 0 and said == '', said
+    assert 'Suggested learning rate' in (FOLDER/'lr_finder.log').read_text()
+
+
 def test_environment(home, capsys, monkeypatch):
     config = start(capsys)
     monkeypatch.setenv('LRFINDER_TRAINING__BATCH_SIZE', '16')

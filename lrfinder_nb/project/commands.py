@@ -8,7 +8,7 @@ __all__ = ['HEAD', 'SWEEP', 'TRAIN', 'COMMANDS', 'split_flags', 'run_split', 'in
            'sentence', 'console', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
 
 # %% ../../nbs/project/17_commands.ipynb #c9c65db1
-import os, sys
+import logging, os, sys
 from pathlib import Path
 
 from .config import UsageError, set_value, to_yaml
@@ -212,12 +212,23 @@ def sentence(error:BaseException  # what was raised
     return f'{type(error).__name__}: {lines[0]}; run again with --debug to see where'
 
 # %% ../../nbs/project/17_commands.ipynb #ade32d8c
+def _hang_up():
+    "Throw further lines away, since who read them has gone"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+# %% ../../nbs/project/17_commands.ipynb #9f6a7e65
+class _Console(logging.StreamHandler):
+    "Lines on the console; where their reader has gone, the command goes on without them"
+    def handleError(self, record):
+        if not isinstance(sys.exc_info()[1], BrokenPipeError): raise
+        _hang_up()
+
+# %% ../../nbs/project/17_commands.ipynb #40b285e9
 def console():
     "Lines to the console, of the first process only; no single steps where a bar shows them"
-    import logging
     from lrfinder_nb.project.runs import lines_to
     other = int(os.environ.get('RANK', 0))
-    handler = logging.NullHandler() if other else logging.StreamHandler(sys.stdout)
+    handler = logging.NullHandler() if other else _Console(sys.stdout)
     if sys.stdout.isatty(): handler.addFilter(lambda record: not getattr(record, 'step', False))
     return lines_to(handler)
 
@@ -227,11 +238,6 @@ def _carry_out(name, words):
     args = parser_of(name).parse_args(words)
     args.command, args.typed = name, words
     with console(): COMMANDS[name][1](args)
-
-
-def _hang_up():
-    "Throw further lines away, since who read them has gone"
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 # %% ../../nbs/project/17_commands.ipynb #af79c1c0
 def run(name:str,  # of the command

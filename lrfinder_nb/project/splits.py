@@ -96,6 +96,7 @@ def load_split(folder  # folder of the lists
         fold_of = _folds_in(folder, made['folds'])
         classes = tuple(read_list(folder, 'classes.txt'))
         return Split(list(fold_of), np.array(list(fold_of.values())), classes, made)
+    except UsageError: raise
     except (KeyError, TypeError, ValueError) as e:
         raise UsageError(f"'{folder}/splits.json' is damaged ({type(e).__name__}); "
                          "split again with --force") from None

@@ -35,6 +35,22 @@ def _split_of(config):
     return split
 
 # %% ../../nbs/project/11_task.ipynb #19c85a57
+def _check_lists(data, fold, train, valid):
+    "Refuse lists of which one is empty, or that share an image, or name one that is not there"
+    for part, names in dict(train=train, val=valid).items():
+        if not names:
+            raise UsageError(f"the list 'fold_{fold}_{part}.txt' in '{data.splits_dir}' is empty; "
+                             "split again with ml-split --force")
+    if both := sorted(set(train) & set(valid)):
+        raise UsageError(f"{len(both)} images are in both lists of fold {fold} in '{data.splits_dir}', "
+                         f"such as {both[0]}; split again with ml-split --force")
+    missing = [name for name in (*train, *valid) if not os.path.exists(f'{data.data_dir}/{name}')]
+    if missing:
+        raise UsageError(f"the lists in '{data.splits_dir}' name {len(missing)} images "
+                         f"that are not in '{data.data_dir}', such as {missing[0]}; "
+                         f"set data.data_dir, or split again with ml-split")
+
+# %% ../../nbs/project/11_task.ipynb #e5f88a38
 def fold_lists(config:Config,  # the settings
                fold:int,  # number of the fold
               ) -> tuple:
@@ -45,11 +61,7 @@ def fold_lists(config:Config,  # the settings
         raise UsageError(f"fold {fold} is not in '{data.splits_dir}'; "
                          f"the folds there are 0 to {folds - 1}")
     train, valid = (read_list(data.splits_dir, f'fold_{fold}_{part}.txt') for part in ('train', 'val'))
-    missing = [name for name in (*train, *valid) if not os.path.exists(f'{data.data_dir}/{name}')]
-    if missing:
-        raise UsageError(f"the lists in '{data.splits_dir}' name {len(missing)} images "
-                         f"that are not in '{data.data_dir}', such as {missing[0]}; "
-                         f"set data.data_dir, or split again with ml-split")
+    _check_lists(data, fold, train, valid)
     return train, valid, split.classes
 
 # %% ../../nbs/project/11_task.ipynb #afdfbfa0
