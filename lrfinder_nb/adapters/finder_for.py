@@ -11,6 +11,7 @@ import sys
 from .accelerate import bind_accelerator
 from .bound import BoundFinder, is_a
 from .fastai import bind_learner
+from .ignite import bind_engine
 from .lightning import bind_lightning
 from .skorch import bind_net
 from .trainer import bind_trainer
@@ -22,10 +23,12 @@ KINDS = {  # names of classes, and what takes them apart
     ('fastai.Learner',): bind_learner,
     ('accelerate.Accelerator',): bind_accelerator,
     ('skorch.NeuralNet',): bind_net,
+    ('ignite.Engine',): bind_engine,
 }
 
 # %% ../../nbs/adapters/10_finder_for.ipynb #93b3a7a8
-NAMED = 'a transformers Trainer, a LightningModule, a fastai Learner, an Accelerator or a skorch NeuralNet'
+NAMED = ('a transformers Trainer, a LightningModule, a fastai Learner, an Accelerator, '
+         'a skorch NeuralNet or an ignite Engine')
 
 
 def _binder(thing):

@@ -42,6 +42,8 @@ class Task:
     group: int|None = None  # the parameter group that is swept, the others at rest; None for all
 
     def train_step(self):
+        "The step of a pass; a library may make it all by itself"
+        if hasattr(self.step, 'driven'): return self.step.driven(self)
         how = self.loss_fn, self.step, self.device, self.amp, self.clip
         return TrainStep(self.model, self.optimizer, *how)
     @property

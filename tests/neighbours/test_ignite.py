@@ -1,0 +1,104 @@
+"Engines of ignite"
+import pytest
+import torch
+from conftest import equal, loader, net, weights
+from ignite.engine import Engine, Events, create_supervised_trainer
+from torch import nn
+
+from lrfinder_nb import LRFinder, finder_for
+
+LOSS = nn.CrossEntropyLoss()
+
+
+def supervised(lr=1e-3, **kw):
+    torch.manual_seed(0)
+    model = net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    return create_supervised_trainer(model, optimizer, LOSS, **kw), model, optimizer
+
+
+def run(engine, epochs=2):
+    torch.manual_seed(3)
+    return engine.run(loader(), max_epochs=epochs)
+
+
+def test_a_run_after_the_sweep_is_that_with_the_rate_set_by_hand(held):
+    held('pytorch-ignite', 'sweep', 'train', 'restored')
+    engine, model, optimizer = supervised()
+    finder = finder_for(engine, loader()).range_test(seed=0, progress=False).apply()
+    assert optimizer.param_groups[0]['lr'] == finder.suggestion.lr
+    run(engine)
+    other, there, _ = supervised(finder.suggestion.lr)
+    run(other)
+    assert equal(weights(model), weights(there)) and engine.state.iteration == other.state.iteration
+
+
+def test_the_curve_is_that_of_an_ordinary_finder():
+    engine, *_ = supervised()
+    _, model, optimizer = supervised()
+    data = list(loader(shuffle=False))
+    theirs = finder_for(engine, data).range_test(seed=0, progress=False).curve
+    ours = LRFinder(model, optimizer, LOSS).range_test(data, seed=0, progress=False).curve
+    assert list(theirs.losses) == pytest.approx(list(ours.losses), rel=1e-5)
+
+
+def test_verify(held):
+    held('pytorch-ignite', 'verify')
+    engine, model, _ = supervised()
+    before = weights(model)
+    finder = finder_for(engine, loader()).range_test(seed=0, progress=False).verify(seed=0, progress=False)
+    assert finder.rung == 'verified' and equal(before, weights(model))
+
+
+def test_handlers_are_not_called_and_a_run_goes_on_as_if_never_swept():
+    ends = []
+    for swept in (False, True):
+        engine, model, _ = supervised()
+        calls = []
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: calls.append(engine.state.iteration))
+        run(engine, 1)
+        noted, state = list(calls), (engine.state.iteration, engine.state.epoch, engine.state.output)
+        if swept: finder_for(engine, loader()).range_test(num_iter=30, progress=False)
+        assert calls == noted and state == (engine.state.iteration, engine.state.epoch, engine.state.output)
+        run(engine, 2)
+        ends.append(weights(model))
+    assert equal(*ends)
+
+
+def test_a_function_of_the_users_with_a_dict():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=.1)
+
+    def step(engine, batch):
+        optimizer.zero_grad()
+        loss = LOSS(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return dict(loss=loss, seen=engine.state.iteration)
+    assert len(finder_for(Engine(step), loader()).range_test(num_iter=20, progress=False).curve)
+
+
+def test_two_optimizers_need_a_word():
+    model = net()
+    first, second = (torch.optim.SGD(part.parameters(), lr=.1) for part in (model[0], model[3]))
+
+    def step(engine, batch):
+        for optimizer in (first, second): optimizer.zero_grad()
+        loss = LOSS(model(batch[0]), batch[1])
+        loss.backward()
+        for optimizer in (first, second): optimizer.step()
+        return loss.item()
+    engine = Engine(step)
+    with pytest.raises(ValueError, match='works with 2 optimizers'): finder_for(engine, loader())
+    before = weights(model)
+    finder_for(engine, loader(), optimizer=first, preserve=[second]).range_test(num_iter=20, progress=False)
+    assert equal(before, weights(model))
+
+
+def test_what_cannot_be_swept_gets_a_sentence():
+    with pytest.raises(ValueError, match='an Engine has no batches before it runs'): finder_for(supervised()[0])
+    finder = finder_for(supervised()[0], loader())
+    with pytest.raises(ValueError, match='an Engine accumulates by itself'):
+        finder.range_test(accumulation_steps=2, progress=False)
+    with pytest.raises(ValueError, match='so that it cannot validate'):
+        finder.range_test(valid_dl=loader(), num_iter=5, progress=False)
