@@ -267,6 +267,17 @@ def test_a_check_in_the_background_raises_no_false_alarm():
 def second(model, opt): return LRFinder(model, opt, F.cross_entropy).range_test([(X, Y)], **SWEEP)
 
 
+@pytest.mark.filterwarnings('ignore:.*torch.jit')
+def test_scripted_models_in_the_background():
+    part = torch.jit.script(nn.Linear(4, 4))
+    f = finder(nn.Sequential(part, net())).range_test([(X, Y)], background=True, **SWEEP)
+    assert len(f.curve) > 1
+    scripted = torch.jit.script(net())
+    with pytest.raises(ValueError, match='torch.jit.script'):
+        finder(scripted).range_test([(X, Y)], background=True, **SWEEP)
+    assert len(finder(scripted).range_test([(X, Y)], **SWEEP).curve) > 1
+
+
 @pytest.mark.parametrize('use', [lambda part: part.step(), lambda part: part.state_dict()], ids=['step', 'state'])
 def test_each_of_several_optimizers_waits_for_the_end(use):
     model = net()

@@ -2,9 +2,13 @@
 import array
 import math
 import random
-from collections import Counter, deque
+import warnings
+from collections import ChainMap, Counter, OrderedDict, deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -12,9 +16,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, TensorDataset
+from torch.nn.utils import parameters_to_vector, prune, vector_to_parameters
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import (BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Sampler,
+                              SubsetRandomSampler, TensorDataset, WeightedRandomSampler, default_collate)
 
+from lrfinder_nb.core.suggest import NoSuggestion
 from lrfinder_nb.engine.finder import LRFinder
 from lrfinder_nb.engine.state import preserved
 from test_restoration import OPTIMIZERS, Training, differences, run
@@ -174,7 +182,76 @@ class Resized(nn.Sequential):
         return super().forward(x)*(1 + .01*self.seen[-1])
 
 
+class Pruned(nn.Sequential):
+    "A model that is pruned, and gets a buffer, in its forward"
+    def __init__(self): super().__init__(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    def forward(self, x):
+        if not hasattr(self[0], 'weight_orig'): prune.random_unstructured(self[0], 'weight', .1)
+        self.register_buffer('late', x.detach().std(0), persistent=False)
+        return super().forward(x)
+
+
+class Views(nn.Module):
+    "A model whose parameters are views of one tensor, which it writes to"
+    def __init__(self):
+        super().__init__()
+        self.flat = torch.randn(8*3 + 3 + 8)
+        self.weight, self.bias = nn.Parameter(self.flat[:24].view(8, 3)), nn.Parameter(self.flat[24:27])
+        self.register_buffer('shift', self.flat[27:])
+
+    def forward(self, x):
+        self.flat[27:] += .01
+        return (x + self.shift)@self.weight + self.bias
+
+
+class Scripted(nn.Module):
+    "A model with a part that torch has compiled, and one that is computed twice"
+    def __init__(self):
+        super().__init__()
+        with warnings.catch_warnings(action='ignore'): self.part = torch.jit.script(normed()[:2])
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x): return checkpoint(self.head, self.part(x), use_reentrant=False)
+
+
+class Averaged(nn.Module):
+    "A model that keeps an average of itself"
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(.9))
+
+    def forward(self, x):
+        if self.training: self.average.update_parameters(self.net)
+        return self.net(x) + .1*self.average(x).detach()
+
+
+def reordered(self):
+    "Entries that change places, and a chain of dicts"
+    self.chain['n'] = self.chain.get('n', 0) + 1
+    self.order.move_to_end(next(iter(self.order)))
+    return self.chain['n'] + list(self.order).index('a')
+
+
+def fields(self):
+    "Arrays of other kinds: with fields, masked, every second value, of objects"
+    self.table['a'] += 1
+    self.masked[self.table['a'][0] % 3] = np.ma.masked
+    self.second += 1
+    self.things[0, 0] = self.things[0, 0] + 1
+    return self.table['a'][0] + self.masked.mask.sum() + self.second[0] + self.things[0, 0]
+
+
+def arrays():
+    return dict(table=np.zeros(3, dtype=[('a', 'i4'), ('b', 'f4')]), masked=np.ma.zeros(3),
+                second=np.zeros(10)[::2], things=np.array([[1], [2]], dtype=object))
+
+
 MODELS = dict(
+    pruned=Pruned, views=Views, scripted=Scripted, averaged=Averaged,
+    reordered=lambda: Remembering(reordered, chain=ChainMap({}, dict(n=1)), order=OrderedDict(a=1, b=2, c=3)),
+    fields=lambda: Remembering(fields, **arrays()),
     plain=plain, normed=normed, spectral=spectral, hooked=Hooked, parametrized=Parametrized, buffer=NewBuffer,
     resized=Resized,
     scalar=lambda: Remembering(number, n=np.float32(1)), fraction=lambda: Remembering(number, n=Fraction(1, 3)),
@@ -250,6 +327,22 @@ class Noisy(Wrapper):
             p.add_(torch.randn(p.shape, generator=self.rng[0])*float(self.rng[1].random())*.01)
 
 
+class Sharp(torch.optim.Optimizer):
+    "Steps from where the loss is sharper, and puts the weights back by replacing their memory"
+    def __init__(self, params):
+        super().__init__(params, {})
+        self.base = torch.optim.SGD(self.param_groups, .05, momentum=.9)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        held = [p for group in self.param_groups for p in group['params'] if p.grad is not None]
+        for p in held: self.state[p]['before'] = p.data.clone()
+        for p in held: p.add_(p.grad, alpha=.05)
+        for p in held: p.data = self.state[p]['before']
+        self.base.step()
+
+
 def clamped(params):
     "An optimizer with a hook that replaces the weights by clamped ones"
     opt = torch.optim.SGD(params, .05, momentum=.9)
@@ -261,7 +354,9 @@ def clamped(params):
 
 
 OPTS = {**OPTIMIZERS, 'assigning': lambda ps: Assigning(ps, .05), 'vector': lambda ps: Vector(ps, .05),
-        'lookahead': Lookahead, 'noisy': Noisy, 'clamped': clamped}
+        'lookahead': Lookahead, 'noisy': Noisy, 'sharp': Sharp,
+        'adadelta': torch.optim.Adadelta, 'rprop': torch.optim.Rprop,
+        'clamped': clamped}
 
 
 # Loaders that keep their place in every way there is
@@ -307,6 +402,31 @@ class Deep(Dataset):
     def __getitem__(self, i): return self.data[i][0] + self.things[-1].n(), self.data[i][1]
 
 
+class Passes(IterableDataset):
+    "Samples in an order that follows from the number of the pass"
+    def __init__(self, data): self.data, self.passes = data, 0
+
+    def __iter__(self):
+        self.passes += 1
+        for i in np.random.default_rng(self.passes).permutation(len(self.data)).tolist(): yield self.data[i]
+
+
+def noted(data):
+    "A loader whose `collate_fn` keeps a note of each batch"
+    notes = []
+
+    def collate(batch):
+        notes.append(len(batch))
+        x, y = default_collate(batch)
+        return x*(1 + .01*len(notes)), y
+    return shuffled(data, collate_fn=collate)
+
+
+def weighted(data):
+    g = torch.Generator().manual_seed(1)
+    return DataLoader(data, 4, sampler=WeightedRandomSampler(torch.rand(22, generator=g), 22, generator=g))
+
+
 class Fast:
     "A loader that makes a new generator of each pass, as fastai's do"
     def __init__(self, data): self.data, self.rng = data, random.Random(4)
@@ -343,6 +463,8 @@ def replaced(data):
 
 
 LOADERS = dict(
+    passes=lambda d: DataLoader(Passes(d), 4), noted=noted, weighted=weighted,
+    batched=lambda d: DataLoader(d, batch_sampler=BatchSampler(SubsetRandomSampler(range(22)), 4, False)),
     shuffled=shuffled, ownerless=lambda d: DataLoader(d, 4, shuffle=True), replaced=replaced,
     cached=lambda d: shuffled(Cached(d)), in_place=lambda d: DataLoader(d, 4, sampler=InPlace(d)),
     counting=lambda d: DataLoader(d, 4, sampler=Counting(d)), fast=Fast, stateful=stateful, prepared=prepared,
@@ -384,8 +506,35 @@ def raising(error, k):
     return step
 
 
+def within(block):
+    "A sweep inside of a block that changes how torch computes"
+    def ending(t):
+        with block(): return swept(t)
+    return ending
+
+
+def in_a_thread(t):
+    "A sweep in another thread than the main one"
+    with ThreadPoolExecutor(1) as pool: return pool.submit(swept, t).result()
+
+
+def in_the_background(t):
+    finder = LRFinder(t.model, t.opt, t.loss_fn).range_test(t.loader, background=True, **SWEEP)
+    return len(finder.curve) > 1
+
+
+def verified(t):
+    "Short trainings after the sweep, where it gives a rate"
+    finder = LRFinder(t.model, t.opt, t.loss_fn).range_test(t.loader, check=False, progress=False)
+    with suppress(NoSuggestion): finder.verify(t.loader, progress=False)
+    return True
+
+
 BOOM, CTRL_C, EXIT = RuntimeError('by design'), KeyboardInterrupt('by design'), SystemExit('by design')
 ENDINGS = dict(
+    no_grad=within(torch.no_grad), inference=within(torch.inference_mode),
+    autocast=within(partial(torch.autocast, 'cpu', torch.bfloat16)),
+    in_a_thread=in_a_thread, in_the_background=in_the_background, verified=verified,
     completed=swept, seeded=lambda t: swept(t, seed=7), accumulated=lambda t: swept(t, accumulation_steps=2),
     diverged=lambda t: swept(t, end_lr=1e6, num_iter=30, diverge_threshold=4.),
     non_finite=lambda t: swept(t, end_lr=1e38, num_iter=30),

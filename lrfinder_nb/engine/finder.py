@@ -21,11 +21,11 @@ from ..core.diagnose import diagnose
 from ..core.suggest import Analysis, Suggestion, analyse
 from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
-from .background import TURN, Background, hold
+from .background import TURN, Background, check_background, hold
 from .optimizers import joined
 from .callbacks import check_callbacks, told
 from .groups import check_verified, each_group, in_words, per_group, problem_of, training_rates
-from .parallel import join, ranks
+from .parallel import join
 from .passes import Task, rereadable
 from .progress import bar_of, cell_number, chosen, view_of
 from .record import coarse_to_fine, record, swept_lrs
@@ -41,8 +41,7 @@ def _check_sweep(task, diverge_threshold, background):
     check_threshold(diverge_threshold)
     check_count('accumulation_steps', task.accumulation_steps)
     check_group(task.optimizer, task.group)
-    if background and ranks() > 1:
-        raise ValueError(f"background=True works in one process, got {ranks()} of them; leave it out")
+    if background: check_background(task.model)
 
 # %% ../../nbs/engine/08_finder.ipynb #b4cfbaea
 def _place_to_start(analysis):
