@@ -673,6 +673,16 @@ def test_two_processes(home, capsys):
     assert done.returncode == 0 and done.stdout.count('Suggested learning rate') == 1, done.stderr
 
 
+def test_a_signal_reaches_all_processes(home, capsys):
+    "Also one that is sent to the command alone, as a scheduler does; the training can be gone on with"
+    config = start(capsys)
+    line = ['train', '--config', str(config), *SHORT, '--num_epochs', '200', '--devices', '2']
+    rest = interrupted(line, 'Epoch 2/200')
+    assert 'go on with the same command and --resume' in rest and 'Epoch 200/200' not in rest
+    assert rest.strip().endswith('ml-train: stopped by Ctrl-C')
+    assert 'of another training' not in interrupted([*line, '--resume'], 'Epoch 4/200')
+
+
 def test_two_machines(home, capsys):
     "The command line for several machines, with two torchrun on one of them: one model, and one of them writes"
     config = start(capsys)

@@ -239,6 +239,11 @@ def _carry_out(name, words):
     args.command, args.typed = name, words
     with console(): COMMANDS[name][1](args)
 
+
+def _stopped(error):
+    "Ctrl-C, or the signal that came from elsewhere"
+    return f"stopped by {'Ctrl-C' if str(error) in ('', 'SIGINT') else error}"
+
 # %% ../../nbs/project/17_commands.ipynb #af79c1c0
 def run(name:str,  # of the command
         argv=None,  # what was typed after it; None for the command line
@@ -250,7 +255,7 @@ def run(name:str,  # of the command
         return 0
     except Failed as e: return e.args[0]
     except UsageError as e: error, status = e, 2
-    except KeyboardInterrupt: error, status = ValueError('stopped by Ctrl-C'), 1
+    except KeyboardInterrupt as e: error, status = ValueError(_stopped(e)), 1
     except BrokenPipeError: return _hang_up() or 1
     except Exception as e: error, status = e, 1
     if '--debug' in words: raise error

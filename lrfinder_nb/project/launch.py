@@ -6,7 +6,7 @@
 __all__ = ['torchrun_line', 'check_devices', 'launch']
 
 # %% ../../nbs/project/16_launch.ipynb #1098c1a0
-import re, subprocess, sys
+import re, signal, subprocess, sys
 
 from .config import UsageError
 
@@ -40,6 +40,20 @@ def _status(said):
     return 2 if '2' in found else 1
 
 # %% ../../nbs/project/16_launch.ipynb #fc2bf82a
+def _waited(process):
+    "(what the processes said, the signal that stopped them or 0)"
+    passed = []
+    def pass_on(number, frame):
+        passed.append(number)
+        process.send_signal(number)
+    kinds = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+    old = {kind: signal.signal(kind, pass_on) for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN}
+    try: said = process.communicate()[1]
+    finally:
+        for kind, handler in old.items(): signal.signal(kind, handler)
+    return (said or '').splitlines(), passed[0] if passed else 0
+
+# %% ../../nbs/project/16_launch.ipynb #b19da9f9
 def launch(command:str,  # 'train' or 'lr-finder'
            argv:list,  # its flags
            devices:int,  # processes
@@ -47,12 +61,11 @@ def launch(command:str,  # 'train' or 'lr-finder'
           ) -> int:
     "Run a command in several processes; the exit status"
     line = torchrun_line(command, argv, devices)
-    if debug: return subprocess.call(line)
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-    try: said = process.communicate()[1].splitlines()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
+    errors = None if debug else subprocess.PIPE
+    process = subprocess.Popen(line, stderr=errors, text=True, start_new_session=True)
+    said, stopped = _waited(process)
+    if not process.returncode: return 0
+    if stopped: raise KeyboardInterrupt(signal.Signals(stopped).name)
     own = list(dict.fromkeys(line for line in said if line.startswith(f'ml-{command}: ')))
-    if process.returncode: print('\n'.join(own or said[-5:]), file=sys.stderr)
-    return _status(said) if process.returncode else 0
+    if not debug: print('\n'.join(own or said[-5:]), file=sys.stderr)
+    return _status(said)
