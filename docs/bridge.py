@@ -129,7 +129,7 @@ class Notebook:
 
     def summary(self, inner, said):
         "What stands before a folded entry: the names, and the first line of what is said about the first"
-        about = re.sub('`([^`]*)`', r'<code>\1</code>', escape(self.code.doc(*inner[0], said).split('\n')[0]))
+        about = re.sub('`([^`]*)`', r'<code>\1</code>', escape(self.code.doc(*inner[0], said, self.mod).split('\n')[0]))
         return ', '.join(f'<code>{name}</code>' for name, _ in inner) + (f': {about}' if about else '')
 
     def output(self, i, o, found, code, uid):
@@ -176,7 +176,7 @@ class Site:
         self.modules = {m: p for p, nb in self.notebooks.items() if (m := module_of(nb))}
         package = self.ini['lib_path']
         public = public_names(root/package/'__init__.py')
-        self.code = Code(self.notebooks, package, public, words['parameters'])
+        self.code = Code(self.notebooks, package, public, words['parameters'] | words['constants'])
 
     def address(self, target):
         kind, name = 'tree' if target.is_dir() else 'blob', target.relative_to(self.root).as_posix()

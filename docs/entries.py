@@ -111,12 +111,17 @@ class Code:
 
     def about(self, mod, name):
         "The first line that is said about a name"
-        return self.doc(name, *self.nodes[mod, name]).split('\n')[0]
+        return self.doc(name, *self.nodes[mod, name], mod).split('\n')[0]
 
-    def doc(self, name, node, said):
+    def doc(self, name, node, said, mod=''):
         "What is said about a name: in its docstring, beside it, or in words.toml"
         text = said.get(node.end_lineno) if isinstance(node, ast.Assign) else ast.get_docstring(node)
-        return text or self.words.get(name, '')
+        return text or self.words.get(f'{mod}.{name}') or self.words.get(name, '')
+
+    def undescribed(self):
+        "Constants that are neither private nor described"
+        plain = ((mod, name, *x) for (mod, name), x in self.nodes.items() if isinstance(x[0], ast.Assign))
+        return [f'{mod}.{name}' for mod, name, *x in plain if name[0] != '_' and not self.doc(name, *x, mod)]
 
     def found(self, cls, mod):
         "(class, comments) by its name as the module `mod` uses it; its own classes come first"
@@ -174,7 +179,7 @@ class Code:
         else:
             kind, sig, params, value = 'data', '', [], ast.unparse(node.value)
             if len(value) < 60: options.append(f':value: {value}')
-        params, doc = self.described(name, params, public), self.doc(name, node, said)
+        params, doc = self.described(name, params, public), self.doc(name, node, said, mod)
         if public and not doc: self.missing.append(name)
         head = '\n'.join([f'``````{{py:{kind}}} {name}{sig}', *options])
         return f'{head}\n\n{self.body(doc, params, back)}{inner}``````\n\n'

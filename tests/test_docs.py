@@ -100,6 +100,8 @@ def shot(page, name):
     if folder: page.screenshot(path=Path(folder)/f'{name}.png', full_page=True)
 
 
+CUT = """[...document.querySelectorAll('.highlight pre')].filter(e => e.scrollWidth > e.clientWidth + 1)
+  .map(e => e.textContent.slice(0, 60))"""
 BROKEN = '[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)'
 
 
@@ -120,6 +122,7 @@ def test_every_page(html, url, new_page, scheme):
         grave = [v for v in found if v['impact'] in ('serious', 'critical')]
         bad += [f'{name}: {v["id"]}: {n["target"]}: {n["html"][:150]}' for v in grave for n in v['nodes'][:3]]
         bad += [f'{name}: a picture that does not show: {alt}' for alt in page.evaluate(BROKEN)]
+        bad += [f'{name}: code that is cut off: {code}' for code in page.evaluate(CUT)]
         bad += [f'{name}: a picture without words' for _ in page.locator('img:not([alt]), img[alt=""]').all()]
         shot(page, f"{name[:-5].replace('/', '-')}-{scheme}")
         page.set_viewport_size(dict(width=390, height=844))
@@ -209,6 +212,12 @@ def test_api(html):
         code = getattr(obj.__init__ if isinstance(obj, type) else obj, '__code__', None)
         arguments = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount] if code else ()
         assert not set(arguments) - {'self'} - words, name
+
+
+def test_constants_are_described_or_private():
+    need(NEEDS)
+    from bridge import Site
+    assert not Site(ROOT/'_docs/none').code.undescribed()      # a comment beside it, or a line in docs/words.toml
 
 
 def test_size(html):
