@@ -126,6 +126,18 @@ def test_a_loss_that_a_step_holds_is_continued(tmp_path):
     assert all(map(torch.equal, [*whole.parameters(), whole_loss.weight], [*model.parameters(), loss_fn.weight]))
 
 
+def test_another_module_in_the_step_is_refused(tmp_path):
+    kw = dict(net=plain_net, loss=Proxies, loader='shuffled', path=tmp_path/'run.pt')
+    assert trained(when=2, in_a_step=True, **kw)[0].ended == 'stopped'
+    model, step = plain_net(), held_by(nn.functional.cross_entropy)
+    held = nn.Parameter(torch.ones(2))      # in the place of the weights of the loss
+    old = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="'step.loss_fn' is only there"):
+        fit_one_cycle(model, torch.optim.AdamW([*model.parameters(), held]), None, LOADERS['shuffled'](),
+                      DataLoader(data(16), 8), step=step, checkpoint=kw['path'], **KW)
+    assert all(torch.equal(v, old[k]) for k, v in model.state_dict().items())
+
+
 @pytest.mark.parametrize('net, loss, loader', CASES, ids=lambda x: getattr(x, '__name__', x))
 def test_continued_bit_for_bit(tmp_path, net, loss, loader):
     full, whole, whole_loss = trained(net, loss, loader)

@@ -291,6 +291,15 @@ def _way_back(parts, owners):
     back += [partial(set_generator_state, rng, generator_state(rng)) for rng in generators(list(owners))]
     return [*back, snapshot_randomness()]
 
+# %% ../../nbs/train/02_checkpoint.ipynb #f32e2ec9
+def _check_parts(path, there, here):
+    "Refuse a file without the state of a part, or with that of a loss or step which is not here"
+    gone = {name for name in there - here if name.startswith(('loss', 'step'))}
+    if found := sorted(here - there) + sorted(gone):
+        where = 'there' if found[0] in gone else 'here'
+        raise ValueError(f"the checkpoint '{path}' is of another training: {found[0]!r} is only {where}; "
+                         f"{_OTHER_PATH}")
+
 # %% ../../nbs/train/02_checkpoint.ipynb #30786efc
 def resume(path,  # where `saved` was read from, for the error
            saved:dict,  # what `load_checkpoint` gave
@@ -298,6 +307,7 @@ def resume(path,  # where `saved` was read from, for the error
            owners,  # as in `save_checkpoint`
           ) -> History:
     "Bring everything to the state of the checkpoint; its history"
+    _check_parts(path, saved['parts'].keys(), parts.keys())
     back = _way_back(parts, owners)
     try:
         history = parse_history(saved['history'])
