@@ -1,11 +1,14 @@
 "Engines of ignite"
 import pytest
 import torch
-from conftest import equal, loader, net, weights
-from ignite.engine import Engine, Events, create_supervised_trainer
 from torch import nn
 
-from lrfinder_nb import LRFinder, finder_for
+pytest.importorskip('ignite', reason='ignite is not installed: make test-neighbours installs it')
+
+from conftest import equal, loader, net, weights  # noqa: E402
+from ignite.engine import Engine, Events, create_supervised_trainer  # noqa: E402
+
+from lrfinder_nb import LRFinder, finder_for  # noqa: E402
 
 LOSS = nn.CrossEntropyLoss()
 

@@ -2,12 +2,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import equal, pairs, weights
-from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
-from skorch.callbacks import GradientNormClipping
 from torch import nn
 
-from lrfinder_nb import finder_for
+pytest.importorskip('skorch', reason='skorch is not installed: make test-neighbours installs it')
+
+from conftest import equal, pairs, weights  # noqa: E402
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor  # noqa: E402
+from skorch.callbacks import GradientNormClipping  # noqa: E402
+
+from lrfinder_nb import finder_for  # noqa: E402
 
 X, Y = (tensor.numpy() for tensor in pairs().tensors)
 

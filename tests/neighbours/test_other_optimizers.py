@@ -1,15 +1,18 @@
 "Optimizers of schedulefree, prodigyopt, transformers and timm"
 import pytest
-import schedulefree
-import timm
 import torch
-from conftest import equal, loader, net, weights
-from prodigyopt import Prodigy
-from timm.optim import create_optimizer_v2
 from torch import nn
-from transformers.optimization import Adafactor
 
-from lrfinder_nb import LRFinder, fit_one_cycle
+MISSING = 'schedulefree, prodigyopt, timm or transformers is not installed: make test-neighbours installs them'
+schedulefree = pytest.importorskip('schedulefree', reason=MISSING)
+prodigyopt = pytest.importorskip('prodigyopt', reason=MISSING)
+timm = pytest.importorskip('timm', reason=MISSING)
+optimization = pytest.importorskip('transformers.optimization', reason=MISSING)
+
+from conftest import equal, loader, net, weights  # noqa: E402
+from timm.optim import create_optimizer_v2  # noqa: E402
+
+from lrfinder_nb import LRFinder, fit_one_cycle  # noqa: E402
 
 FREE = dict(sgd=schedulefree.SGDScheduleFree, adamw=schedulefree.AdamWScheduleFree,
             radam=schedulefree.RAdamScheduleFree)
@@ -45,11 +48,11 @@ def test_verify_with_a_schedule_free_optimizer(held):
 
 def test_what_sets_its_own_rate_gets_a_sentence():
     model = net()
-    finder = LRFinder(model, Prodigy(model.parameters()), nn.CrossEntropyLoss())
+    finder = LRFinder(model, prodigyopt.Prodigy(model.parameters()), nn.CrossEntropyLoss())
     with pytest.raises(ValueError, match='Prodigy estimates its own rate'): finder.range_test(loader(), progress=False)
     with pytest.raises(ValueError, match='this Adafactor sets its own rate, got lr=None'):
-        LRFinder(model, Adafactor(model.parameters()), nn.CrossEntropyLoss())
-    given = Adafactor(model.parameters(), lr=1e-3, relative_step=False, scale_parameter=False)
+        LRFinder(model, optimization.Adafactor(model.parameters()), nn.CrossEntropyLoss())
+    given = optimization.Adafactor(model.parameters(), lr=1e-3, relative_step=False, scale_parameter=False)
     assert LRFinder(model, given, nn.CrossEntropyLoss()).range_test(loader(), num_iter=20, progress=False).curve
 
 
