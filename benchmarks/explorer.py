@@ -23,7 +23,7 @@ import numpy as np
 HOME = Path(__file__).resolve().parent
 sys.path.insert(0, str(HOME.parent/'tests'/'browser'))
 from lab import Notebook, Panel, browsing, fresh_page, serving
-from overhead import processor
+from report import processor
 
 from lrfinder_nb.core.curve import LossCurve, save_curve
 from lrfinder_nb.show.explorer import LRExplorer

@@ -13,7 +13,7 @@ import warnings
 from importlib.util import find_spec
 
 import torch
-from overhead import processor
+from report import processor
 from quality import RESULTS, SCRATCH
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
