@@ -451,8 +451,19 @@ def test_disk_full(home, capsys, monkeypatch):
     def full(*args, **kw): raise OSError(28, 'No space left on device')
     monkeypatch.setattr('lrfinder_nb.project.search.write_all', full)
     code, said = typed(['lr-finder', '--config', str(config), *QUICK], capsys)
-    assert code == 1 and 'No space left on device' in said and 'Traceback' not in said
+    assert code == 1 and 'the disk is full; make room' in said and 'Traceback' not in said
     assert (FOLDER/'suggestion.json').read_bytes() == before
+
+
+def test_disk_full_behind_another_error(home, capsys, monkeypatch):
+    "torch says something else when the disk is full while it writes a checkpoint"
+    config = start(capsys)
+    def full(*args, **kw):
+        try: raise OSError(28, 'No space left on device')
+        except OSError: raise RuntimeError('[enforce fail at inline_container.cc:672] . unexpected pos')
+    monkeypatch.setattr('torch.save', full)
+    code, said = typed(['train', '--config', str(config), *SHORT], capsys)
+    assert code == 1 and said.splitlines()[-1].startswith('ml-train: the disk is full; make room'), said
 
 
 def test_ctrl_c(home, capsys):
@@ -464,6 +475,23 @@ def test_ctrl_c(home, capsys):
             '--set', 'lr_finder.diverge_threshold=.inf']
     assert 'stopped by Ctrl-C' in interrupted(line, 'LR: ')
     assert contents(FOLDER) == before
+
+
+def test_ctrl_c_between_runs(home, capsys):
+    "Several sweeps that were stopped have no answer, however many were done"
+    config = start(capsys)
+    (home/'nets.py').write_text('''if 1:
+        import os, signal
+        from lrfinder_nb import SmallCNN
+        def net(num_classes, in_channels):
+            with open('made', 'a') as f: f.write('x')
+            if os.path.getsize('made') == 6: os.kill(os.getpid(), signal.SIGINT)
+            return SmallCNN(in_channels, num_classes)''')
+    line = [*COMMAND, 'lr-finder', '--config', str(config), *QUICK, '--runs', '20',
+            '--set', 'model.architecture=nets.py:net']
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == 'ml-lr-finder: stopped by Ctrl-C\n', done.stderr
+    assert not (FOLDER/'suggestion.json').exists()
 
 
 def test_debug_shows_where(home, capsys):

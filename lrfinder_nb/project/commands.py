@@ -8,7 +8,7 @@ __all__ = ['HEAD', 'SWEEP', 'TRAIN', 'COMMANDS', 'split_flags', 'run_split', 'in
            'sentence', 'console', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
 
 # %% ../../nbs/project/17_commands.ipynb #c9c65db1
-import logging, os, sys
+import errno, logging, os, sys
 from pathlib import Path
 
 from .config import UsageError, set_value, to_yaml
@@ -202,9 +202,19 @@ def parser_of(name:str  # of the command
     return parser
 
 # %% ../../nbs/project/17_commands.ipynb #a837390d
+def _disk_is_full(error):
+    "Whether an error is of a full disk; torch hides that behind another one when it writes a checkpoint"
+    full = errno.ENOSPC, errno.EDQUOT
+    while error is not None:
+        if getattr(error, 'errno', None) in full: return True
+        error = error.__context__
+    return False
+
+# %% ../../nbs/project/17_commands.ipynb #99ab367d
 def sentence(error:BaseException  # what was raised
             ) -> str:
     "One line that says what is wrong"
+    if _disk_is_full(error): return 'the disk is full; make room, or choose a folder on another disk'
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ['']
     if 'in DataLoader worker process' in lines[0]: lines = [lines[-1].partition(': ')[2] or lines[-1]]
     own = isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith('lrfinder_nb')

@@ -19,12 +19,12 @@ from ..core.files import read_file, to_json, write_file
 from ..engine.parallel import first, gathered, join, ranks
 from .config import UsageError, load_config, to_yaml
 from .evidence import auto_lr, difference
+from .lines import Lines
 from .keeper import Board, Keeper, joined, save_history
 from .networks import train_only
 from .report import check_export, export, load_weights, report, save_weights
 from .runs import log, put_aside, run_folder, save_figure, success
 from .schema import Config, Scheduler
-from .search import Lines
 from .task import Task, begin, check_stages, folds_of
 from ..train.history import History
 from ..train.rates import OneCycle, Stepwise
