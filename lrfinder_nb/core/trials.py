@@ -16,7 +16,7 @@ import numpy as np
 
 from .files import to_json, write_file
 from .rules import low_weights
-from .suggest import FRESH, SPREAD, NoSuggestion, Suggestion
+from .suggest import FRESH, NoSuggestion, Suggestion
 
 # %% ../../nbs/core/12_trials.ipynb #f399cc6b
 STEPS = 40  # steps of a trial
@@ -165,13 +165,16 @@ class Verified(Suggestion):
     def interval(self): return self.bounds
 
 # %% ../../nbs/core/12_trials.ipynb #94d6672f
+STEADY = .05  # decades by which the answer moves with other weights and batches, as a standard deviation
+
+
 def _verified(t):
     "The suggestion of the trials"
     rates, values = np.log10([*t.values]), np.array([*t.values.values()])
     w = low_weights(values, t.first)
     trained = float((w*rates).sum())
     x = reconciled(trained, None if t.swept is None else math.log10(t.swept))
-    half = FRESH*math.hypot(SPREAD, .5*math.sqrt(float((w*(rates - trained)**2).sum())))
+    half = FRESH*math.hypot(STEADY, .5*math.sqrt(float((w*(rates - trained)**2).sum())))
     return Verified(10**x, 'verified', _why(t), (10**(x - half), 10**(x + half)))
 
 

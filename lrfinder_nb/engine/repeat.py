@@ -13,7 +13,7 @@ from html import escape
 import numpy as np
 
 from ..core.checks import check_count, check_number
-from ..core.consensus import Consensus, diagnose_runs
+from ..core.consensus import Consensus, diagnose_runs, mean_interval
 from ..core.suggest import NoSuggestion, analyse
 from .executors import check_executor, elsewhere
 from .groups import training_rates
@@ -121,7 +121,7 @@ def _repeats(plan, runs, seeds, planned, names=None):
 def _settled(result, within):
     "Whether the ends of the interval lie within a factor of each other"
     if len(result) < 3 or result.problem: return False
-    low, high = result.interval
+    low, high = mean_interval(result.spread.lrs)
     return high <= within*low
 
 # %% ../../nbs/engine/09_repeat.ipynb #9f38eca5
@@ -143,7 +143,7 @@ def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them,
            runs:int|str=5,  # sweeps, from 1; 'auto' for as many as it takes
            seed:int=0,  # the first run has this seed, the next one more, and so on
            *, verify:bool=False,  # let short trainings follow each sweep, as `finder.verify` does
-           within:float=1.5,  # 'auto': stop where the rate's 90 % interval is no wider than this factor
+           within:float=1.5,  # 'auto': stop where the 90 % interval of the mean is no wider than this factor
            most:int=12,  # 'auto': at most so many runs
            executor=None,  # a process pool, Dask's, ...: its workers make the runs at the same time
            progress:bool=True,  # show the runs as they grow, as a bar in a terminal
