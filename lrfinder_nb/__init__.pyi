@@ -10,9 +10,9 @@ from .core.suggest import Suggestion as Suggestion
 from .core.suggest import analyse as analyse
 from .core.diagnose import diagnose as diagnose
 from .core.consensus import Consensus as Consensus
-from .core.consensus import Spread as Spread
 from .core.consensus import consensus as consensus
 from .core.consensus import diagnose_runs as diagnose_runs
+from .core.spread import Spread as Spread
 from .core.scaling import Scaled as Scaled
 from .core.scaling import scale_lr as scale_lr
 from .core.schedule import one_cycle as one_cycle
@@ -37,7 +37,7 @@ from .train.device import best_device as best_device
 from .train.history import History as History
 from .train.history import load_history as load_history
 from .train.evaluate import accuracy as accuracy
-from .train.callbacks import Callback as Callback
+from .engine.callbacks import Callback as Callback
 from .train.callbacks import EarlyStopping as EarlyStopping
 from .train.callbacks import KeepBest as KeepBest
 from .train.rates import OneCycle as OneCycle

@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..core.checks import check_count
-from ..core.consensus import mean_interval
+from ..core.spread import mean_interval
 from .repeat import repeat
 
 # %% ../../nbs/engine/10_compare.ipynb #5085123f

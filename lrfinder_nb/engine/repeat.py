@@ -13,7 +13,8 @@ from html import escape
 import numpy as np
 
 from ..core.checks import check_count, check_number
-from ..core.consensus import Consensus, diagnose_runs, mean_interval
+from ..core.consensus import Consensus, diagnose_runs
+from ..core.spread import mean_interval
 from ..core.suggest import NoSuggestion, analyse
 from .executors import check_executor, elsewhere
 from .groups import training_rates
