@@ -12,7 +12,7 @@ import numpy as np
 
 from lrfinder_nb import analyse
 from lrfinder_nb.core.rules import SHARPNESS, basin_divisor, low_weights
-from lrfinder_nb.core.trainings import TOLERANCE, excess
+from lrfinder_nb.core.trainings import TOLERANCE, near_weights
 from lrfinder_nb.core.trials import FAR
 from own import coarse_to_fine, one_sweep
 from records import FIRST_SEED, swept, trained, tried
@@ -49,8 +49,8 @@ def verified(task, seed, sharpness=SHARPNESS, share=.5, far=FAR):
 def thorough(horizon, task, seed, tolerance=TOLERANCE):
     "The answer of whole trainings with another tolerance"
     lrs, values, _ = zip(*trained(task, seed, horizon))
-    weights = np.exp(-excess(np.array(values))/tolerance)
-    return 10**float(weights @ np.log10(lrs)/weights.sum())
+    logs = np.log10(lrs)
+    return 10**float(near_weights(logs, np.array(values), tolerance) @ logs)
 
 
 def varied(f, name, values):
