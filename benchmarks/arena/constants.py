@@ -5,6 +5,7 @@
 A row gives the score with each value, the difference of the best to ours with a 95 % interval of a bootstrap over
 tasks, and the score leave-one-task-out: each task is judged with the value that is best on all others.
 """
+import json
 import math
 from functools import partial
 
@@ -16,6 +17,7 @@ from lrfinder_nb.core.trainings import TOLERANCE, near_weights
 from lrfinder_nb.core.trials import FAR
 from own import coarse_to_fine, one_sweep
 from records import FIRST_SEED, swept, trained, tried
+from run import RESULTS
 from scoring import difference, known, measured
 from tasks import TASKS
 
@@ -68,7 +70,7 @@ def studies():
     yield 'verified: far', FAR, varied(verified, 'far', (.6, .7, .8, .9, 1.2, 1.5)), 10
     for name, horizon in (('thorough', 1.), ('thorough at a quarter', .25)):
         f = partial(thorough, horizon)
-        yield f'{name}: tolerance', TOLERANCE, varied(f, 'tolerance', (.02, .05, .1, .2, .3, .5)), 3
+        yield f'{name}: tolerance', TOLERANCE, varied(f, 'tolerance', (.02, .05, .1, .2, .3, .4, .5)), 3
 
 
 def asked(f, seeds):
@@ -98,6 +100,12 @@ def rows():
                f'| {left_out(found):.3f} |')
 
 
-if __name__ == '__main__':
+def main():
+    found = []
     for row in rows():
         print(row, flush=True)
+        found.append(row)
+    (RESULTS/'constants.json').write_text(json.dumps(found, indent=1) + '\n')
+
+
+if __name__ == '__main__': main()
