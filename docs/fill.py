@@ -60,8 +60,8 @@ def arena():
     title = '<title id="arena-title">Score against training steps of all contestants</title>'
     picture = picture.replace('>', '>' + title, 1)
     return {'arena': tables['table'], 'arena_beside': tables['beside'], 'arena_coverage': tables['coverage'],
-            'arena_lost': tables['lost'], 'arena_constants': '\n'.join(result('arena/constants')) + '\n', 'arena_tasks': str(found['tasks']), 'arena_pairs': str(found['pairs']),
-            'arena_picture': raw(picture)}
+            'arena_lost': tables['lost'], 'arena_tasks': str(found['tasks']), 'arena_pairs': str(found['pairs']),
+            'arena_constants': '\n'.join(result('arena/constants')) + '\n', 'arena_picture': raw(picture)}
 
 
 def traces():
