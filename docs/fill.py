@@ -53,14 +53,15 @@ def measured(name, spread, title):
 def arena():
     "Placeholders for what the arena found: tables, numbers and the picture"
     found = result('arena/summary')
-    tables = {k: '\n'.join(found[k]) + '\n' for k in ('table', 'beside', 'coverage', 'lost')}
+    tables = {k: '\n'.join(found[k]) + '\n' for k in ('table', 'beside', 'coverage', 'lost', 'longer')}
     picture = (RESULTS/'arena/arena.svg').read_text()
     attributes = 'role="img" aria-labelledby="arena-title" style="max-width:100%;height:auto"'
     picture = picture[picture.index('<svg'):].replace('<svg ', f'<svg {attributes} ', 1)
     title = '<title id="arena-title">Score against training steps of all contestants</title>'
     picture = picture.replace('>', '>' + title, 1)
     return {'arena': tables['table'], 'arena_beside': tables['beside'], 'arena_coverage': tables['coverage'],
-            'arena_lost': tables['lost'], 'arena_tasks': str(found['tasks']), 'arena_pairs': str(found['pairs']),
+            'arena_lost': tables['lost'], 'arena_longer': tables['longer'],
+            'arena_tasks': str(found['tasks']), 'arena_pairs': str(found['pairs']),
             'arena_constants': '\n'.join(result('arena/constants')) + '\n', 'arena_picture': raw(picture)}
 
 

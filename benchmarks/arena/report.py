@@ -142,6 +142,9 @@ def picture(path, names=None):
     ax.figure.savefig(path, metadata={'Date': None})
 
 
+LONGER = 'coarse to fine', 'verified', 'thorough', 'fastai minimum', 'torch-lr-finder', 'Lightning lr_find'
+
+
 def summary():
     "Everything that the pages show, as lines of tables"
     names = [n for n in names_there() if is_ours(n)]
@@ -150,7 +153,8 @@ def summary():
     judged = max(len(m.answers) for m in all_measured())
     scores = {m.name: round(m.score, 4) for m in all_measured()}
     return dict(tasks=judged, scores=scores, pairs=len(pairs), table=[*table()], beside=[head, rule, *beside],
-                coverage=[*coverage()], lost=[*lost('verified')], by_task=[*by_task(names)])
+                coverage=[*coverage()], lost=[*lost('verified')], by_task=[*by_task(names)],
+                longer=[*by_task(LONGER, 4)])
 
 
 def main():
