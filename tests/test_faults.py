@@ -240,9 +240,9 @@ def logits_loss(m, b, **kw): return F.cross_entropy(m(b[0]), b[1], **kw)
 TOO_LARGE = DataLoader(TensorDataset(*BATCH), batch_size=64, drop_last=True)
 REFUSED = dict(
     model=(TypeError, "str", lambda p: LRFinder('net', p.opt)),
-    optimizer=(TypeError, "dict", lambda p: LRFinder(p.model, {})),
+    optimizer=(TypeError, "str", lambda p: LRFinder(p.model, 'adam')),
+    optimizers=(ValueError, "at least one optimizer", lambda p: LRFinder(p.model, {})),
     others_optimizer=(ValueError, "SGD", lambda p: LRFinder(p.model, torch.optim.SGD(Net().parameters(), .1))),
-    lbfgs=(ValueError, "LBFGS", lambda p: LRFinder(p.model, torch.optim.LBFGS(p.model.parameters()))),
     frozen=(ValueError, "Net", lambda p: LRFinder(Net().requires_grad_(False), p.opt)),
     loss_fn=(TypeError, "int", lambda p: LRFinder(p.model, p.opt, 3)),
     step=(TypeError, "str", lambda p: LRFinder(p.model, p.opt, step='step')),
