@@ -47,7 +47,7 @@ def check(twin, rate):
 def test_one_rate(saved):
     "Nothing in the file says the rate of before the move"
     path, rate = saved
-    assert {*re.findall(r'lr \d\.\d\de[-+]\d\d', path.read_text())} == {rate}
+    assert {*re.findall(r'lr \d\.\de[-+]\d\d', path.read_text())} == {rate}
 
 
 def test_reopened(lab, saved, new_page, shots):
