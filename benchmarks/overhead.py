@@ -39,7 +39,7 @@ def sgd(net): return torch.optim.SGD(net.parameters(), lr=1e-9, momentum=.9)
 def batches_of(*shape, n=32): return [(torch.randn(n, *shape), torch.randint(10, (n,))) for _ in range(16)]
 def mlp(): return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)), batches_of(32)
 def cnn(): return SmallCNN(), batches_of(1, 28, 28)
-def slow_cnn(): return SmallCNN(), [(x + y.view(-1, 1, 1, 1)/3, y) for x, y in batches_of(1, 28, 28, n=128)]
+def slow_cnn(): return SmallCNN(), [(x + y.view(-1, 1, 1, 1)/3, y) for x, y in batches_of(1, 28, 28, n=28)]
 
 
 # ---- the contenders: (model, optimizer, steps) -> function of a loader, which is what is timed
@@ -265,7 +265,7 @@ def report_time(report, contenders):
         report.row('100 CNN steps over bare ones', name, over, '×', target, 4)
 
 
-def report_trials(report, rounds=8):
+def report_trials(report, rounds=5):
     "Time added to the steps of short trainings, with what lies between them"
     torch.manual_seed(0)
     net, batches = slow_cnn()
