@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import count
 
 import torch
 
@@ -19,6 +20,7 @@ import lrfinder_nb
 from .. import LRFinder, NoSuggestion, RULES, compare, diagnose, mixup, repeat
 from ..core.files import write_file
 from ..core.schedule import NUM_ITER
+from ..core.spread import mean_interval
 from ..engine.parallel import first, join
 from ..engine.progress import Bar
 from .config import UsageError, nearest, to_yaml
@@ -201,15 +203,25 @@ def _single(task, watched, verify):
 def _unfinished(runs, asked):
     "Whether the user stopped several sweeps before they were done"
     if asked != 'auto': return len(runs) < asked
-    low, high = runs.interval or (1., math.inf)
+    several = runs.spread and len(runs.spread) > 1
+    low, high = mean_interval(runs.spread.lrs) if several else (1., math.inf)
     return len(runs) < runs.planned and high > 1.5*low
+
+# %% ../../nbs/project/13_search.ipynb #c04f8a13
+def _announced(make, asked):
+    "`make`, which is called once for each run and says which one begins"
+    begun = count(1)
+    def made():
+        log.info(f"Run {next(begun)}" + ('' if asked == 'auto' else f' of {asked}'))
+        return make()
+    return made
 
 # %% ../../nbs/project/13_search.ipynb #35c84b7e
 def _sweep_often(task, watched):
     "Several sweeps from fresh weights, as `Repeats` that are read as the settings ask for"
     config, asked = task.config, task.config.lr_finder.runs
     sweep, reading = sweep_settings(config)
-    runs = repeat(task.make, task.loss_fn, task.train_dl, runs=asked, seed=config.seed,
+    runs = repeat(_announced(task.make, asked), task.loss_fn, task.train_dl, runs=asked, seed=config.seed,
                   progress=watched, amp=config.training.amp, **sweep)
     if _unfinished(runs, asked) or runs.runs[-1].curve.ended == 'stopped': raise KeyboardInterrupt
     return runs.analyse(**reading)
