@@ -128,15 +128,22 @@ def test_a_training_shows_one_table(lab, new_page, shots):
 
 
 REPEAT = '''
+from pathlib import Path
 from lrfinder_nb import repeat
+begun, seen = Path('begun'), Path('seen')
+begun.write_text('')
+seen.unlink(missing_ok=True)
 def make():
+    begun.write_text(begun.read_text() + '.')
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
     return model, torch.optim.AdamW(model.parameters())
-def batches():
-    class Slow:
-        def __iter__(self): return slow()
-    return Slow()
-runs = repeat(make, nn.functional.mse_loss, batches(), runs=3, num_iter=60)
+class Batches:
+    "The second run waits in its middle until a file says that it was seen"
+    def __iter__(self):
+        for i, batch in enumerate(slow()):
+            while i == 30 and begun.read_text() == '..' and not seen.exists(): time.sleep(.1)
+            yield batch
+runs = repeat(make, nn.functional.mse_loss, Batches(), runs=3, num_iter=60)
 print('then:', len(runs))'''
 
 
@@ -148,6 +155,7 @@ def test_runs_grow(lab, new_page, shots):
     box = nb.page.locator('.lrx')
     nb.until(lambda: 'run 2 of 3' in box.inner_text() and box.locator('.of-run').count() == 1, box.inner_text, 30)
     nb.page.screenshot(path=shots/'live-runs.png')
+    (lab.folder/'seen').touch()
     nb.page.get_by_text('then: 3', exact=True).wait_for()
     nb.until(lambda: '3 of 3 runs' in box.inner_text() and box.locator('.of-run').count() == 3, box.inner_text)
     assert not box.locator('progress').is_visible()
