@@ -138,10 +138,10 @@ def make():
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
     return model, torch.optim.AdamW(model.parameters())
 class Batches:
-    "The second run waits in its middle until a file says that it was seen"
+    "The second run is slow until a file says that it was seen"
     def __iter__(self):
-        for i, batch in enumerate(slow()):
-            while i == 30 and begun.read_text() == '..' and not seen.exists(): time.sleep(.1)
+        for batch in slow():
+            if begun.read_text() == '..' and not seen.exists(): time.sleep(.4)
             yield batch
 runs = repeat(make, nn.functional.mse_loss, Batches(), runs=3, num_iter=60)
 print('then:', len(runs))'''
