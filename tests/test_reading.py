@@ -147,12 +147,17 @@ def test_a_curve_that_only_rose_still_says_so():
         with pytest.raises(NoSuggestion, match='only rose.*lower start_lr'): _ = analyse(curve).suggestion
 
 
+SHORT = [2.3, 2.4, 2.2]*5 + [2., 1.8, 60, 1e3, 1e5]     # a short descent, and then an explosion
+
+
 @pytest.mark.parametrize('curve, kw, said, unsaid', [
     (bowl(), dict(skip_end=75), 'lower skip_end', 'end_lr'),
     (bowl(), dict(skip_start=65), 'lower skip_start', 'start_lr'),
     (first(bowl(), 11, 'stopped'), {}, 'run on', 'num_iter'),
     (first(bowl(), 11, 'exhausted'), {}, 'read again', 'num_iter'),
     (bowl(20), {}, 'raise num_iter', 'run on'),
+    (LossCurve(np.logspace(-7, 1, 20), SHORT, 'diverged'), {}, 'raise num_iter', 'diverged at once'),
+    (LossCurve(bowl().lrs[:12], [2.3]*4 + [10.**i for i in range(8)], 'diverged'), {}, 'diverged at once', 'num_iter'),
     (bowl(), dict(skip_start=60, skip_end=38), 'lower skip_start and skip_end', 'num_iter'),
     (bowl(hi=-4), {}, 'raise end_lr', 'start_lr'),
     (first(bowl(hi=-4), 60, 'stopped'), {}, 'run on', 'end_lr'),

@@ -117,9 +117,15 @@ def _still_falling(curve, t, kept):
                         f"so that the highest usable rate is not known: {go_on(curve)}", 'still falling')
 
 # %% ../../nbs/core/07_refuse.ipynb #64b5166c
+def _at_once(curve, t):
+    "Whether training blew up within two decades of the first rate, without a descent before"
+    soon = not t.cut or curve.lrs[t.cut - 1] < 100*curve.lrs[0]
+    return soon and exploded(curve, t) and not fell(t, slice(t.cut))
+
+
 def _too_few(curve, t, kept, skip_start, skip_end):
     "Why fewer points are left than a rule needs"
-    if exploded(curve, t) and not fell(t, slice(t.cut)):
+    if _at_once(curve, t):
         at = f"step {t.cut}, rate {curve.lrs[min(t.cut, len(curve) - 1)]:.1e}"
         return NoSuggestion(f"the loss diverged at once ({at}): {_lower(curve)}", 'diverged at once')
     left = max(0, kept.stop - kept.start)
