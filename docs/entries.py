@@ -11,9 +11,24 @@ PROPERTIES = {'property', 'cached_property'}
 
 
 def comments(code):
-    "{line: comment} of code"
-    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-    return {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type == tokenize.COMMENT}
+    """{line: comment} of code
+
+    A comment goes on in the lines below it that hold nothing else. One that begins on a line of its own is about the
+    line above where it is indented further than that, and about the line below otherwise.
+    """
+    lines, found, last = code.splitlines(), {}, (-1, 0, 0)
+    for t in tokenize.generate_tokens(io.StringIO(code).readline):
+        if t.type != tokenize.COMMENT: continue
+        (row, column), text = t.start, t.string.lstrip('# ')
+        above = lines[row - 2] if row > 1 else ''
+        if t.line[:column].strip(): about = row
+        elif last[:2] == (row - 1, column):
+            about = last[2]
+            if about == row: about, found[row + 1] = row + 1, found.pop(row)
+        else: about = row - 1 if len(above) - len(above.lstrip()) < column else row + 1
+        found[about] = f'{found[about]} {text}' if about in found else text
+        last = row, column, about
+    return found
 
 
 def parameters(f, said, method=False):
@@ -115,7 +130,8 @@ class Code:
 
     def doc(self, name, node, said, mod=''):
         "What is said about a name: in its docstring, beside it, or in words.toml"
-        text = said.get(node.end_lineno) if isinstance(node, ast.Assign) else ast.get_docstring(node)
+        plain = isinstance(node, ast.Assign)
+        text = said.get(node.end_lineno, said.get(node.lineno)) if plain else ast.get_docstring(node)
         return text or self.words.get(f'{mod}.{name}') or self.words.get(name, '')
 
     def undescribed(self):

@@ -100,6 +100,19 @@ def test_cells_have_one_statement_a_line_and_short_lines():
     assert not wrong, '\n'.join(wrong)
 
 
+def wide_comments(code):
+    "Last columns of the comments in `code` that end beyond column 80; directives of a cell are no comments"
+    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+    return [t.end[1] for t in tokens if t.type == tokenize.COMMENT and t.end[1] > 80 and t.string[:2] != '#|']
+
+
+def test_comments_of_cells_fit_80_columns():
+    "A page of 1280 pixels shows them beside their code, without a second line"
+    wrong = [(path.relative_to(ROOT).as_posix(), i, columns)
+             for path in NOTEBOOKS for i, code in cells(path) if (columns := wide_comments(code))]
+    assert not wrong, wrong
+
+
 def test_the_median_export_cell_is_short():
     sizes = []
     for path in NOTEBOOKS:
@@ -111,5 +124,6 @@ def test_the_median_export_cell_is_short():
 
 
 def test_the_rules_can_fail():
+    assert wide_comments(f'{"x = 1":70}  # too wide') == [82] and not wide_comments(f'{"x = 1":70}  # fits')
     assert semicolons('a = 1; b = 2') and not semicolons("a = ';'  # x; y")
     assert functions('def f():\n    pass\n\nclass A:\n    def g(self): pass') == [('f', 2), ('g', 1)]

@@ -29,9 +29,9 @@ def _writer(accelerator, optimizer):
     return write
 
 # %% ../../nbs/adapters/04_accelerate.ipynb #3da637dd
-def bind_accelerator(accelerator,  # an `accelerate.Accelerator` that has prepared a model and its optimizer
-                     data=None,  # training batches; None for the loader that was prepared
-                     optimizer=None,  # the optimizer; None for the one that was prepared
+def bind_accelerator(accelerator,  # the `Accelerator` that has prepared both
+                     data=None,  # training batches; None for the prepared ones
+                     optimizer=None,  # an optimizer; None for the prepared one
                     ) -> Bound:
     "What a finder takes from an Accelerator"
     model = _only(accelerator._models, 'models', 'pass it to LRFinder(model, optimizer, loss_fn)')

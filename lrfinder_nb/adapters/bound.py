@@ -20,7 +20,7 @@ from ..engine.state import Seen, snapshot
 
 # %% ../../nbs/adapters/00_bound.ipynb #8831366b
 def is_a(thing,  # any object
-         *homes:str,  # names such as 'transformers.Trainer': a library, and a class in it
+         *homes:str,  # library and class, such as 'transformers.Trainer'
         ) -> bool:
     "Whether a class of `thing`, or one that it inherits from, has one of these names"
     named = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(thing).__mro__}
@@ -32,13 +32,14 @@ class Bound:
     "What an object of another library is made of"
     model: nn.Module  # what is trained
     optimizer: object  # made from its parameters
-    loss_fn: object = None  # loss_fn(output, target) -> loss, where the library has one
+    loss_fn: object = None  # loss_fn(output, target) -> loss, if there is one
     step: object = None  # step(model, batch) -> loss, as the library makes it
     train_dl: object = None  # its training batches; None where it has none
-    valid_dl: object = None  # a function that makes its validation loader, or None
-    options: dict = field(default_factory=dict)  # further arguments of `LRFinder`
+    valid_dl: object = None  # makes its validation loader; None where it can't
+    options: dict = field(default_factory=dict)  # more arguments of `LRFinder`
     accumulation_steps: int = 1  # batches per step
-    write: Callable|None = None  # write(lr) puts the rate where the library reads it; where, in words
+    write: Callable|None = None  # write(lr) puts the rate where the library
+                                 # reads it; where, in words
 
 # %% ../../nbs/adapters/00_bound.ipynb #353681ac
 class LibraryStep:

@@ -27,8 +27,10 @@ class FastaiOptimizer(torch.optim.Optimizer):
         return self.within.step()
 
 # %% ../../nbs/adapters/03_fastai.ipynb #bc81a9fc
-EVENTS = 'before_batch', 'after_pred', 'after_loss'  # what happens before the backward pass
-BEGIN, END = ('before_fit', 'before_train'), ('after_train', 'after_fit')  # where callbacks set up and clear away
+# what happens before the backward pass
+EVENTS = 'before_batch', 'after_pred', 'after_loss'
+# where callbacks set up and clear away
+BEGIN, END = ('before_fit', 'before_train'), ('after_train', 'after_fit')
 
 
 def _changing(learn):
@@ -82,8 +84,8 @@ def _optimizer(learn):
 
 # %% ../../nbs/adapters/03_fastai.ipynb #4873862d
 def bind_learner(learn,  # a fastai `Learner`
-                 data=None,  # other training batches; None for those of the Learner
-                 optimizer=None,  # another optimizer, torch's; None for that of the Learner
+                 data=None,  # other training batches; None for those it has
+                 optimizer=None,  # a torch optimizer; None for its own
                 ) -> Bound:
     "What a finder takes from a Learner"
     def write(lr):

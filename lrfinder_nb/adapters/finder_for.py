@@ -50,9 +50,11 @@ def _moved(error, thing, bind):
 
 # %% ../../nbs/adapters/10_finder_for.ipynb #d3921e19
 def finder_for(thing,  # an object of one of these kinds
-               data=None,  # training batches, a datamodule, what `fit` takes; None for those that `thing` has
-               *, optimizer=None,  # the optimizer to sweep; None for the one that `thing` makes
-               **kw,  # further arguments of `LRFinder`: loss_fn, device, amp, clip, preserve, step
+               data=None,  # batches, a datamodule, or what `fit` takes;
+                           # None for those that `thing` has
+               *, optimizer=None,  # the optimizer to sweep;
+                                   # None for the one that `thing` makes
+               **kw,  # more arguments of `LRFinder`: loss_fn, device, amp, ...
               ) -> BoundFinder:
     "A finder with model, optimizer, step and loaders of another library's object; `apply()` writes the rate back"
     bind = _binder(thing)

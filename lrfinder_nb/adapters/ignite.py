@@ -92,7 +92,7 @@ class EngineStep(LibraryStep):
 # %% ../../nbs/adapters/06_ignite.ipynb #60054d85
 def bind_engine(engine,  # an `ignite.engine.Engine` that trains
                 data=None,  # its training batches
-                optimizer=None,  # the optimizer, where the function works with several
+                optimizer=None,  # the optimizer, where there are several
                ) -> Bound:
     "What a finder takes from an Engine"
     if data is None:

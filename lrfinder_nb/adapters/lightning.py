@@ -70,7 +70,8 @@ def _outside(module, trainer):
         for part in alone: part.__dict__['_trainer'] = None
 
 # %% ../../nbs/adapters/02_lightning.ipynb #d0f3341a
-HOOKS = 'on_before_batch_transfer', 'on_after_batch_transfer'  # where a module may change its batch
+# where a module may change its batch
+HOOKS = 'on_before_batch_transfer', 'on_after_batch_transfer'
 
 
 def _step_of(module, trainer):
@@ -146,8 +147,8 @@ def _check_module(module):
 
 # %% ../../nbs/adapters/02_lightning.ipynb #217f4783
 def bind_lightning(module,  # a `LightningModule`
-                   data=None,  # a loader or a datamodule; None for the module's own batches
-                   optimizer=None,  # one of its optimizers; None for the one of `configure_optimizers`
+                   data=None,  # loader or datamodule; None for the module's own
+                   optimizer=None,  # one of its optimizers; None for its own
                   ) -> Bound:
     "What a finder takes from a LightningModule"
     _check_module(module)

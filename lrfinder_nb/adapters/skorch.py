@@ -60,7 +60,7 @@ def _writer(net, ready):
 
 # %% ../../nbs/adapters/05_skorch.ipynb #8db8263f
 def bind_net(net,  # a skorch `NeuralNet`, or one of a subclass
-             data=None,  # what its `fit` takes: (X, y), or a data set; or a loader
+             data=None,  # what `fit` takes, (X, y) or a data set; or a loader
              optimizer=None,  # another optimizer; None for that of the net
             ) -> Bound:
     "What a finder takes from a NeuralNet"

@@ -227,4 +227,4 @@ class LRFinder:
         return lrs[steepest]
 
 # %% ../../nbs/adapters/20_torch_lr_finder.ipynb #3035358f
-lr_finder = sys.modules[__name__]  # scripts also import from torch_lr_finder.lr_finder
+lr_finder = sys.modules[__name__]  # for `import torch_lr_finder.lr_finder`

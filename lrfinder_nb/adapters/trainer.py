@@ -77,8 +77,8 @@ def _precision(args):
 
 # %% ../../nbs/adapters/01_trainer.ipynb #06f36ccd
 def bind_trainer(trainer,  # a `transformers.Trainer`, or one of a subclass
-                 data=None,  # other training batches; None for those of the Trainer
-                 optimizer=None,  # another optimizer; None for that of the Trainer
+                 data=None,  # other training batches; None for those it has
+                 optimizer=None,  # another optimizer; None for its own
                 ) -> Bound:
     "What a finder takes from a Trainer"
     _check_trainer(trainer)

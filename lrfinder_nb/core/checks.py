@@ -26,10 +26,11 @@ def _bounds(above, below, least, most):
 def check_number(name:str,  # what the argument is called
                  x,  # what the user passed
                  above:float|None=None,  # `x` must lie above this
-                 below:float|None=None,  # `x` must lie below this; `math.inf` for any finite number
+                 below:float|None=None,  # `x` must lie below this;
+                                         # `math.inf` for any finite number
                  least:float|None=None,  # smallest `x` allowed
                  most:float|None=None,  # largest `x` allowed
-                 hint:str='',  # what to pass instead, after the semicolon of the message
+                 hint:str='',  # what to pass instead, at the end of the message
                 ) -> float:
     "`x` as a float; `ValueError` unless it is a number within the bounds"
     if isinstance(x, Real) and not isinstance(x, bool):
@@ -46,7 +47,7 @@ def _float(x):
 
 # %% ../../nbs/core/00_checks.ipynb #3d758683
 def check_rate(name:str,  # what the rate is called
-               lr,  # a learning rate: a number, text, or what else `float` takes
+               lr,  # a learning rate: a number, or text that `float` reads
               ) -> float:
     "`lr` as a float; `TypeError` unless it is a number, `ValueError` unless it is finite and positive"
     hint = 'pass a learning rate such as 1e-3'
@@ -60,7 +61,7 @@ def check_rate(name:str,  # what the rate is called
 def check_count(name:str,  # what is counted
                 n,  # a whole number
                 least:int=1,  # smallest one allowed
-                hint:str='',  # what to pass instead, after the semicolon of the message
+                hint:str='',  # what to pass instead, for the end of the message
                ) -> int:
     "`n` as an int; `ValueError` unless it is a whole number from `least`"
     if not isinstance(n, bool) and hasattr(n, '__index__') and int(n) >= least: return int(n)
@@ -69,7 +70,7 @@ def check_count(name:str,  # what is counted
     raise ValueError(f"{name} must be a whole number from {least}, got {n!r:.60}; {hint}")
 
 # %% ../../nbs/core/00_checks.ipynb #6013516d
-def check_threshold(diverge_threshold  # times the smallest loss that count as divergence
+def check_threshold(diverge_threshold  # divergence as a multiple of the minimum
                    ) -> float:
     "`diverge_threshold` as a float; `ValueError` unless it is a number above 1"
     hint = 'pass 4, or math.inf for never'

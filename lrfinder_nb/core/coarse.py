@@ -65,8 +65,8 @@ class _Landmarks:
     fell: bool  # whether the descent is beyond the noise
 
 # %% ../../nbs/core/11_coarse.ipynb #ff7154f8
-EXPLODED = 6.  # noise levels above the start from which the loss counts as exploded
-FELL = 4., 3.  # drops, in noise levels, that count as a descent: with an explosion, and without one
+EXPLODED = 6.  # noise levels above the start that count as an explosion
+FELL = 4., 3.  # noise levels of a descent: with an explosion, and without one
 
 
 def _landmarks(curve):

@@ -39,7 +39,7 @@ def _side_by_side(curves, n):
     return np.array([row(c) for c in curves])
 
 # %% ../../nbs/core/10_consensus.ipynb #658d99b2
-def pool(curves  # several `LossCurve`s of the same rates, though not all of the same length
+def pool(curves  # several `LossCurve`s of the same rates, of any lengths
         ) -> LossCurve:
     "The median over runs at each rate, up to where half of the runs had diverged"
     curves = _aligned(curves)
@@ -142,7 +142,8 @@ def _plain(c):
 def _rows(c):
     "The runs and their centre, as rows of (run, rate, how it ended, a remark)"
     s, outliers = c.spread, c.outliers
-    said = [a.problem for a in c.runs[:1]] if not s else []      # the head of the table says it
+    # the head of the table says it
+    said = [a.problem for a in c.runs[:1]] if not s else []
     def rate(a):
         if a.problem: return 'no rate' if a.problem in said else a.problem
         return ('at least ' if a.found.at_least else '') + f'{a.found.lr:.1e}'
@@ -176,8 +177,8 @@ def named(curves,  # several `LossCurve`s: a list, or a dict of names to curves
     return {str(k): c for k, c in curves.items()}
 
 # %% ../../nbs/core/10_consensus.ipynb #8de1f88f
-def consensus(curves,  # several `LossCurve`s of one task: a list, or a dict of names to curves
-              **settings,  # `beta`, `skip_start`, `skip_end`, `diverge_threshold`, `rule`, as in `analyse`
+def consensus(curves,  # several `LossCurve`s of one task: a list, or a dict
+              **settings,  # `beta`, `skip_start`, ..., `rule`, as in `analyse`
              ) -> Consensus:
     "What several runs say together"
     curves = named(curves)

@@ -31,19 +31,21 @@ def _frozen(xs, name):
 
 # %% ../../nbs/core/02_curve.ipynb #cae4b541
 ENDS = ('completed', 'diverged', 'non-finite', 'stopped', 'exhausted')
-HUGE = 1e100  # a loss beyond this counts as not finite: its square would overflow
+HUGE = 1e100  # a loss beyond this counts as infinite: its square overflows
 
 # %% ../../nbs/core/02_curve.ipynb #82da6f9e
 @dataclass(frozen=True, eq=False, repr=False)
 class LossCurve:
     "The raw record of one learning-rate sweep: never smoothed, never trimmed"
     lrs: np.ndarray  # learning rates, shape (n,), positive and increasing
-    losses: np.ndarray  # raw loss of each step, shape (n,); the last may be non-finite
-    ended: str = 'completed'  # one of 'completed', 'diverged', 'non-finite', 'stopped', 'exhausted'
+    losses: np.ndarray  # raw losses, shape (n,); the last may be non-finite
+    ended: str = 'completed'  # one of 'completed', 'diverged', 'non-finite',
+                              # 'stopped', 'exhausted'
     step_mode: str = 'exp'  # how the rates were spaced: 'exp' or 'linear'
-    diverge_threshold: float = 4.  # times the smallest loss at which the sweep would stop, above 1
-    ran_on: dict = field(default_factory=dict)  # what the sweep ran on: names and plain numbers
-    coarse: 'LossCurve|None' = None  # the quick pass that found the range, where there was one
+    diverge_threshold: float = 4.  # times the smallest loss at which
+                                   # the sweep would stop, above 1
+    ran_on: dict = field(default_factory=dict)  # plain facts about the run
+    coarse: 'LossCurve|None' = None  # the quick pass before it, if there was
     def __post_init__(self):
         made = dict(lrs=_frozen(self.lrs, 'lrs'), losses=_frozen(self.losses, 'losses'),
                     diverge_threshold=check_threshold(self.diverge_threshold),

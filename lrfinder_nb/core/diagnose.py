@@ -28,7 +28,7 @@ def never_rose(a):
 def stopped_too_early(a): return cut_too_early(a.trend, a.diverge_threshold)
 
 # %% ../../nbs/core/09_diagnose.ipynb #fac4545f
-NOISY = 5.  # ratio of the interval's ends from which a suggestion is called too noisy
+NOISY = 5.  # ratio of the interval's ends that counts as too noisy
 NEAR = 4.  # how many times above the first rate a suggestion must lie
 
 # %% ../../nbs/core/09_diagnose.ipynb #e5609201

@@ -17,7 +17,8 @@ from .noise import noise_level, running_median
 def divergence_limit(best,  # smallest loss so far, a number or an array
                      start,  # level at which the losses began
                      noise:float,  # standard deviation of one loss
-                     diverge_threshold:float,  # T, times the smallest loss; `math.inf` for never
+                     diverge_threshold:float,  # times the smallest loss;
+                                               # `math.inf` for never
                     ):
     "The loss above which training has diverged; `diverge_threshold * best` for ordinary positive losses"
     if diverge_threshold == math.inf: return np.full_like(best, math.inf, dtype=np.float64)
@@ -27,7 +28,7 @@ def divergence_limit(best,  # smallest loss so far, a number or an array
 
 # %% ../../nbs/core/04_divergence.ipynb #d4fad983
 def diverges_at(losses,  # raw losses, shape (n,)
-                diverge_threshold:float=4,  # times the smallest loss so far, above 1
+                diverge_threshold:float=4,  # times the smallest loss so far, >1
                ) -> int:
     "Index of the first loss that diverged, is not finite or exceeds 1e100; n where there is none"
     losses = np.asarray(losses, dtype=np.float64)
@@ -44,7 +45,7 @@ def diverges_at(losses,  # raw losses, shape (n,)
 class DivergenceWatch:
     "`watch(loss) -> bool`: whether training has diverged, judged by the median of the last five losses"
     def __init__(self,
-                 diverge_threshold:float=4.,  # times the smallest loss so far that count as divergence
+                 diverge_threshold:float=4.,  # times the smallest loss so far
                 ):
         self.diverge_threshold, self.losses = diverge_threshold, []
         self.start, self.noise, self.best, self.limit = None, 0., math.inf, math.inf

@@ -17,7 +17,8 @@ def noise_level(losses,  # losses, shape (n,), finite
     steps = np.diff(losses)
     if not len(steps): return 0.
     deviation = np.median(np.abs(steps - np.median(steps)))
-    return float(1.4826*deviation/math.sqrt(2))     # 1.4826: from a median to a standard deviation
+    # 1.4826: from a median to a standard deviation
+    return float(1.4826*deviation/math.sqrt(2))
 
 # %% ../../nbs/core/03_noise.ipynb #eafe6603
 def running_median(losses,  # losses, shape (n,)
@@ -28,5 +29,6 @@ def running_median(losses,  # losses, shape (n,)
     lo, hi = np.minimum, np.maximum
     mirrored = np.concatenate((y[2:0:-1], y, y[-2:-4:-1]))
     a, b, c, d, e = (mirrored[i:len(y) + i] for i in range(5))
-    second, third = hi(lo(a, b), lo(c, d)), lo(hi(a, b), hi(c, d))       # the middle two of the first four
+    # the middle two of the first four
+    second, third = hi(lo(a, b), lo(c, d)), lo(hi(a, b), hi(c, d))
     return hi(lo(second, third), lo(e, hi(second, third)))

@@ -24,7 +24,8 @@ class NoSuggestion(ValueError):
 # %% ../../nbs/core/07_refuse.ipynb #86ac7dbd
 MIN_POINTS = 10  # fewest points that a rule may read
 MIN_DROP = 5.  # smallest drop, in standard errors, that counts as a descent
-SLIGHT, CLEAR = .03, 12.  # up to this share of the loss, a drop counts from so many standard errors
+# up to this share of the loss, a drop counts from so many standard errors
+SLIGHT, CLEAR = .03, 12.
 DEEP, ENOUGH = .1, 4.5  # and above this share from so many
 
 
@@ -165,7 +166,7 @@ def refusal(curve,  # the record of a sweep
             kept:slice,  # the part that a rule would read
             skip_start:int,  # points ignored at the start
             skip_end:int,  # points ignored at the end
-            diverge_threshold:float,  # times the smallest loss that count as divergence
+            diverge_threshold:float,  # times the smallest loss, for divergence
            ) -> 'NoSuggestion|None':
     "Why no rule may read `kept`; None where one may"
     enough = kept.stop - kept.start >= MIN_POINTS

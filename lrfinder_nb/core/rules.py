@@ -19,10 +19,10 @@ from .trend import Trend, decades
 @dataclass(frozen=True)
 class Reading:
     "What a rule reads from a trend"
-    position: float  # where the landmark lies, as a fractional index into the trend
-    why: str  # one sentence of reason, with `{lr}` where the landmark's rate belongs
+    position: float  # position of the landmark, a fractional index of the trend
+    why: str  # one sentence of reason, with `{lr}` for the landmark's rate
     divisor: float = 1.  # the rate of the landmark is divided by this
-    last: float|None = None  # the last point that the landmark rests on, where that is another one
+    last: float|None = None  # last point that it needs, if another one
 
     def lr_at(self, lrs):
         "The rate of the landmark"
@@ -76,7 +76,7 @@ def minimum(t:Trend  # the kept part of a trend
     return Reading(_bottom(t.values), why, divisor)
 
 # %% ../../nbs/core/06_rules.ipynb #57dcb944
-SHARPNESS = .05  # share of the descent by which a loss must be higher for its weight to fall to 1/e
+SHARPNESS = .05  # excess, as a share of the descent, with weight 1/e
 
 
 def low_weights(losses,  # loss at each rate, shape (n,)
@@ -134,7 +134,7 @@ def balanced(t:Trend  # the kept part of a trend
 def longest_descent(values,  # smoothed losses, shape (m,)
                    ) -> tuple:
     "First and last index of the longest strictly decreasing subsequence, in O(m log m)"
-    tails, first = [], []     # tails[k]: smallest negated value ending a subsequence of length k + 1
+    tails, first = [], []     # tails[k] ends a subsequence of k + 1, negated
     start, last = 0, 0
     for i, v in enumerate((-np.asarray(values)).tolist()):
         k = bisect_left(tails, v)
@@ -157,7 +157,7 @@ def valley(t:Trend  # the kept part of a trend
 @rule
 def slide(t:Trend,  # the kept part of a trend
           width:float=1.2,  # decades between the two ends of the window
-          tolerance:float=.1,  # largest difference of slopes, as a share of the descent per decade
+          tolerance:float=.1,  # largest difference of slopes, as a share
          ) -> Reading:
     "Left end of the first window, coming from the right, whose ends have like slopes"
     x = np.log10(t.lrs)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from .checks import check_count, check_rate
 
 # %% ../../nbs/core/14_scaling.ipynb #0c4b6eff
-RULES_OF_SCALE = {'keep': lambda k: 1., 'square root': math.sqrt, 'linear': lambda k: k}  # of a ratio of batches
-LARGEST = 8192  # total batch up to which the linear rule was shown to hold (Goyal 2017)
+# factor of the rate for a ratio of batch sizes
+RULES_OF_SCALE = {'keep': lambda k: 1., 'square root': math.sqrt, 'linear': lambda k: k}
+LARGEST = 8192  # largest batch for which the linear rule was shown (Goyal 2017)
 
 # %% ../../nbs/core/14_scaling.ipynb #36891ff6
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ def scale_lr(lr:float,  # the rate that was found
              to_batch_size:int,  # batch on each device where it is to be used
              devices:int=1,  # devices when it was found
              to_devices:int=1,  # devices where it is to be used
-             optimizer='sgd',  # an optimizer, its class or its name: the rules of the two families differ
-             rule:str|None=None,  # 'keep', 'square root' or 'linear'; None for the advice
+             optimizer='sgd',  # an optimizer, its class or its name;
+                               # the two families have rules of their own
+             rule:str|None=None,  # 'keep', 'square root' or 'linear';
+                                  # None for the advice
             ) -> Scaled:
     "The rate for another batch size or another number of devices"
     lr, kind = check_rate('lr', lr), family(optimizer)

@@ -17,7 +17,7 @@ NUM_ITER = 300  # steps of a single sweep where nobody says how many
 def sweep_lrs(start_lr:float=1e-7,  # first rate, positive
               end_lr:float=10,  # last rate, above `start_lr`
               num_iter:int=NUM_ITER,  # number of steps, at least 2
-              step_mode:str='exp',  # 'exp' for even steps in log-rate, 'linear' for even steps in rate
+              step_mode:str='exp',  # even steps in log-rate ('exp') or 'linear'
              ) -> np.ndarray:
     "Rates of a sweep, increasing, both ends included; shape (num_iter,) (Smith 2015, section 3.3)"
     low, high = check_rate('start_lr', start_lr), check_rate('end_lr', end_lr)
@@ -35,10 +35,10 @@ def sweep_lrs(start_lr:float=1e-7,  # first rate, positive
 # %% ../../nbs/core/15_schedule.ipynb #7b964715
 def one_cycle(max_lr:float,  # highest rate, positive
               total_steps:int,  # optimizer steps in all, at least 2
-              div_factor:float=25.,  # the first rate is `max_lr/div_factor`, at least 1
-              final_div_factor:float=1e4,  # the last rate is the first over this, at least 1
+              div_factor:float=25.,  # first rate is `max_lr/div_factor`; from 1
+              final_div_factor:float=1e4,  # last rate is the first over it, ≥1
               pct_start:float=.3,  # share of the steps spent rising, in (0, 1)
-              base_momentum:float=.85,  # lowest momentum, reached at `max_lr`, in [0, 1)
+              base_momentum:float=.85,  # lowest momentum, at `max_lr`; [0, 1)
               max_momentum:float=.95,  # highest momentum, in [0, 1)
              ) -> tuple:
     "(rates, momenta) of torch's `OneCycleLR` with cosine annealing, each of shape (total_steps,)"
@@ -48,7 +48,8 @@ def one_cycle(max_lr:float,  # highest rate, positive
     check_number('final_div_factor', final_div_factor, least=1, hint='1e4 is usual')
     start, peak, last = top/div_factor, pct_start*n - 1, n - 1
     i = np.arange(n)
-    rising, falling = i/peak if peak else 1., (i - peak)/(last - peak)      # shares of the way
+    # shares of the way
+    rising, falling = i/peak if peak else 1., (i - peak)/(last - peak)
     def anneal(a, b, share): return b + (a - b)/2*(1 + np.cos(np.pi*share))
     def cycle(a, b, c): return np.where(i <= peak, anneal(a, b, rising), anneal(b, c, falling))
     return cycle(start, top, start/final_div_factor), cycle(max_momentum, base_momentum, max_momentum)

@@ -72,7 +72,7 @@ class Spread:
         "(low, high) between which nine in ten geometric means of as many fresh runs lie; None of one run"
         return fresh_interval(self.lrs) if len(self) > 1 else None
     def search_space(self,
-                     width:float=4.,  # times below and above the geometric mean that are searched at least, above 1
+                     width:float=4.,  # least factor searched on each side, >1
                     ) -> tuple:
         "(low, high) for a search over trainings; every rate that a run gave lies inside"
         return search_space(self.geometric_mean, (min(self.lrs), max(self.lrs)), width)

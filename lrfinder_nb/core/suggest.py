@@ -23,7 +23,7 @@ from .trend import Trend, beta_of, ceiling, decade_steps, smooth, trend, width_o
 # %% ../../nbs/core/08_suggest.ipynb #ae351852
 def search_space(lr:float,  # the rate
                  interval:tuple,  # (low, high) that must lie inside
-                 width:float=4.,  # times below and above the rate that are searched at least, above 1
+                 width:float=4.,  # least factor searched on either side, over 1
                 ) -> tuple:
     "(low, high) of the rates that are worth a search"
     check_number('width', width, above=1, hint='4 reaches four times below and above the rate')
@@ -38,15 +38,15 @@ class Suggestion:
     index: int  # the point of the curve that the rule rests on
     why: str  # one sentence of reason
     trend: Trend = field(repr=False, compare=False)  # the trend that was read
-    kept: slice = field(repr=False, compare=False)  # the part of it that the rule saw
-    at_least: bool = False  # whether it rests on the last point seen, so that higher rates may do
+    kept: slice = field(repr=False, compare=False)  # the part that the rule saw
+    at_least: bool = False  # whether even the last point fell, so higher may do
     @cached_property
     def interval(self) -> tuple:
         "(low, high) between which nine in ten answers of fresh sweeps lie, or up to the last rate seen"
         low, high = interval(self.trend, self.kept, self.rule)
         return (low, max(high, float(self.trend.lrs[self.kept][-1]))) if self.at_least else (low, high)
     def search_space(self,
-                     width:float=4.,  # times below and above the rate that are searched at least, above 1
+                     width:float=4.,  # least factor to search each side, > 1
                     ) -> tuple:
         "(low, high) for a search such as Optuna's `trial.suggest_float('lr', low, high, log=True)`"
         return search_space(self.lr, self.interval, width)
@@ -68,7 +68,7 @@ class Analysis:
     diverge_threshold: float  # times the smallest loss that count as divergence
     rule: str  # name of the rule
     trend: Trend = field(compare=False)  # the trend of its finite part
-    kept: slice = field(compare=False)  # the part of the trend that the rule reads
+    kept: slice = field(compare=False)  # the part that the rule reads
     found: 'Suggestion|NoSuggestion' = field(compare=False)  # what came of it
 
     @property
@@ -114,10 +114,11 @@ def _suggest(curve, t, kept, skip_start, rule):
 
 # %% ../../nbs/core/08_suggest.ipynb #9122b1fa
 def analyse(curve:LossCurve,  # the record of a sweep
-            beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade
+            beta:float|None=None,  # EMA factor in [0, 1); None for 0.2 decade
             skip_start:int=10,  # points to ignore at the start
-            skip_end:int=5,  # points to ignore at the end; the cut may take more
-            diverge_threshold:float|None=None,  # cut at so many times the smallest loss; None for the sweep's
+            skip_end:int=5,  # points to ignore at the end; a cut may take more
+            diverge_threshold:float|None=None,  # cut at this many times the
+                                                # minimum; None: the sweep's
             rule:str='basin',  # name of the rule, one of `RULES`
            ) -> Analysis:
     "Read `curve`: the trend, the kept part and the suggestion, or the sentence why there is none"
@@ -150,8 +151,8 @@ def _thinner(t, kept):
     return thin, thinned, slice(-(-kept.start//k), kept.stop//k)
 
 # %% ../../nbs/core/08_suggest.ipynb #fa8cb3e6
-SPREAD = .1  # decades by which the answer moves with other weights and batches, as a standard deviation
-FRESH = 1.645*math.sqrt(2)  # standard deviations of one answer within which nine in ten differences of two lie
+SPREAD = .1  # standard deviation, in decades, over other weights and batches
+FRESH = 1.645*math.sqrt(2)  # within these lie 9 of 10 differences
 
 # %% ../../nbs/core/08_suggest.ipynb #588c13b6
 def _widened(lr, low, high):

@@ -22,15 +22,15 @@ from .trials import Verified
 class Training:
     "A whole training at one rate, judged by its end"
     lr: float  # highest rate of its schedule
-    value: float  # what it is judged by, smaller is better; infinite where it diverged
+    value: float  # its score, smaller is better; infinite where it diverged
     steps: int  # steps that it took
-    row: dict  # the epoch that it is judged by: epoch, train_loss, valid_loss, metrics
+    row: dict  # the epoch that is judged: epoch, train_loss, valid_loss, ...
 
 # %% ../../nbs/core/13_trainings.ipynb #c4d0c569
-MOST_FULL, MOST_PART = 5, 6  # trainings at most, with the whole schedule and with a shorter one
+MOST_FULL, MOST_PART = 5, 6  # trainings, with whole and with short schedules
 
 
-def next_training(values:dict,  # value of each rate that was trained, by its number on the grid, in order
+def next_training(values:dict,  # value of each rate trained, in order
                   start:int,  # number of the rate to begin with
                   most:int=MOST_FULL,  # trainings at most
                  ) -> int|None:
@@ -44,11 +44,11 @@ def next_training(values:dict,  # value of each rate that was trained, by its nu
     return start - 1 if start - 1 not in values and max(tried) == start + 1 else None
 
 # %% ../../nbs/core/13_trainings.ipynb #c4265f8d
-TOLERANCE = .4  # excess over the best value, as a share, at which a weight falls to 1/e
+TOLERANCE = .4  # excess over the best value, as a share, with a weight of 1/e
 NEAR = .8  # decades from the best rate within which a rate counts
 
 
-def excess(values:np.ndarray  # value of each rate, shape (n,), smaller is better
+def excess(values:np.ndarray  # value of each rate, shape (n,), less is better
           ) -> np.ndarray:
     "How much worse than the best each value is, as the logarithm of their ratio where all are positive; shape (n,)"
     low = float(values.min())
@@ -57,8 +57,8 @@ def excess(values:np.ndarray  # value of each rate, shape (n,), smaller is bette
 
 
 def near_weights(log_lrs:np.ndarray,  # log10 of each rate, shape (n,)
-                 values:np.ndarray,  # value of each rate, shape (n,), smaller is better
-                 tolerance:float=TOLERANCE,  # excess at which a weight falls to 1/e
+                 values:np.ndarray,  # value of each rate, (n,); lower is better
+                 tolerance:float=TOLERANCE,  # excess that gives a weight of 1/e
                 ) -> np.ndarray:
     "How much each rate counts in the answer; they sum to 1, and those far from the best count nothing; shape (n,)"
     weights = np.exp(-excess(values)/tolerance)*(np.abs(log_lrs - log_lrs[values.argmin()]) <= NEAR)
@@ -125,7 +125,8 @@ def _suggestion(t):
 def _why(t):
     "The reason in words"
     length = 'whole trainings' if t.horizon == 1 else f'trainings of {t.horizon:g} of the length'
-    shown = {x.lr: x.row.get(t.judge, x.value) for x in t.trainings}       # a metric as it was measured
+    # a metric as it was measured
+    shown = {x.lr: x.row.get(t.judge, x.value) for x in t.trainings}
     others = [f'{shown[lr]:.3g} at {lr:.0e}' for lr in t.values if lr != t.best.lr]
     beside = f" ({shown[t.best.lr]:.3g}; {', '.join(others)})" if others else ''
     return f'{len(t)} {length}: {t.judge} is best at {t.best.lr:.0e}{beside}'

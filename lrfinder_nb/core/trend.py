@@ -85,8 +85,8 @@ class _Fit(NamedTuple):
     sums: Callable  # n losses -> their sums under w and w*t, shape (2, n)
     S0: np.ndarray  # sum of w, shape (n,)
     S1: np.ndarray  # sum of w*t, shape (n,)
-    determinant: np.ndarray  # S0*S2 - S1*S1, shape (n,); infinite where a single point has no slope
-    variance: np.ndarray  # variance of a fitted value as a share of that of one loss, shape (n,)
+    determinant: np.ndarray  # S0*S2 - S1*S1, shape (n,); infinite: no slope
+    variance: np.ndarray  # variance of a fitted value over a loss's, shape (n,)
 
 
 @lru_cache(128)
@@ -105,7 +105,7 @@ def _fit(n, beta):
 
 # %% ../../nbs/core/05_trend.ipynb #aec6067a
 def smooth(losses,  # losses, shape (n,), finite
-           beta:float,  # EMA factor whose width (run forward and backward) the weights have, in [0, 1)
+           beta:float,  # EMA factor: how wide the weights are, in [0, 1)
           ) -> tuple:
     "Local-linear trend of `losses` without lag: (values, slopes per step), each of shape (n,)"
     y = np.asarray(losses, dtype=np.float64)
@@ -122,10 +122,10 @@ class Trend:
     losses: np.ndarray  # raw losses, shape (m,)
     values: np.ndarray  # smoothed losses, shape (m,)
     slopes: np.ndarray  # loss per decade of learning rate, shape (m,)
-    errors: np.ndarray  # standard error of each value, in loss units, shape (m,)
+    errors: np.ndarray  # standard errors of values, in loss units, shape (m,)
     noise: float  # standard deviation of one loss
     beta: float  # EMA factor of the smoother's width
-    cut: int  # where the curve diverged, as an index into the curve; its length where it did not
+    cut: int  # index at which the curve diverged; its length if it did not
 
     def __len__(self): return len(self.lrs)
     def __getitem__(self, part:slice):
@@ -154,8 +154,9 @@ def decade_steps(lrs,  # increasing rates, shape (m,)
 
 # %% ../../nbs/core/05_trend.ipynb #5ceabddc
 def trend(curve:LossCurve,  # the record
-          beta:float|None=None,  # EMA factor of the smoother's width, in [0, 1); None for 0.2 decade
-          diverge_threshold:float|None=None,  # cut at so many times the smallest loss; None for the sweep's
+          beta:float|None=None,  # EMA factor in [0, 1); None for 0.2 decade
+          diverge_threshold:float|None=None,  # cut at this many times the
+                                              # minimum; None: the sweep's
          ) -> Trend:
     "The lag-free trend of the finite part of `curve`; of length zero where the first loss is not finite"
     if beta is None: beta = default_beta(curve.lrs)

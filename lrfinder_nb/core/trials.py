@@ -22,7 +22,7 @@ from .suggest import FRESH, NoSuggestion, Suggestion
 STEPS = 40  # steps of a trial
 SHORT = 30  # steps of a trial where the first one has fallen enough by then
 TAIL = 30  # losses at the end of a trial whose mean is its value
-FALLEN = .7  # share of its first loss to which the first trial must come for the others to be short
+FALLEN = .7  # share to which the first trial must fall for short ones
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Trial:
         return float(np.mean(losses[-TAIL:]))
 
 # %% ../../nbs/core/12_trials.ipynb #0b1d9e0a
-def trial_steps(first:Trial|None=None,  # the first trial of a batch order, or None for the length of that
+def trial_steps(first:Trial|None=None,  # the first trial; None for its own
                ) -> int:
     "How many steps a trial should have"
     if first is None or len(first.losses) < SHORT: return STEPS
@@ -47,7 +47,7 @@ def trial_steps(first:Trial|None=None,  # the first trial of a batch order, or N
     return SHORT if low < FALLEN*first.losses[0] else STEPS
 
 # %% ../../nbs/core/12_trials.ipynb #3d3a5174
-def grid_rate(k:int  # number of the rate; 0 is 1, and three of them make a decade
+def grid_rate(k:int  # number of the rate: 0 is 1, and a decade has three
              ) -> float:
     "The rate with number `k` on the grid 1, 2, 5, 10, 20, 50, ..."
     return (1, 2, 5)[k % 3]*10.**(k//3)
@@ -63,7 +63,7 @@ def grid_number(lr:float  # a rate, positive
 MOST = 8  # trials at most, for each batch order
 
 
-def next_number(values:dict,  # value of each rate that was tried, by its number on the grid
+def next_number(values:dict,  # value of each rate tried, by number on the grid
                 start:int,  # number of the rate to begin with
                 most:int=MOST,  # trials at most
                ) -> int|None:
@@ -71,15 +71,16 @@ def next_number(values:dict,  # value of each rate that was tried, by its number
     if not values: return start
     if len(values) >= most: return None
     best = min(values, key=lambda k: (values[k], k))
-    if not math.isfinite(values[best]): return min(values) - 1      # everything blew up: go lower
+    # all blew up: go lower
+    if not math.isfinite(values[best]): return min(values) - 1
     return next((k for k in (best + 1, best - 1) if k not in values), None)
 
 # %% ../../nbs/core/12_trials.ipynb #f1f34b90
-FAR = .9  # decades between sweep and trials from which the sweep is considered wrong
+FAR = .9  # decades between sweep and trials from which the sweep is wrong
 
 
 def reconciled(trained:float,  # log10 of the rate that the trials give
-               swept:float|None,  # log10 of the sweep's answer, or None where there is none
+               swept:float|None,  # log10 of the sweep's answer, or None
               ) -> float:
     "log10 of the answer of sweep and trials together"
     if swept is None or abs(trained - swept) > FAR: return trained
@@ -144,7 +145,7 @@ def _problem(t):
     return ''
 
 # %% ../../nbs/core/12_trials.ipynb #69cded2f
-LEARNED = 5.  # standard errors by which the best trial must lie below the control
+LEARNED = 5.  # standard errors by which the best trial must beat the control
 
 
 def _learned(t):
@@ -165,7 +166,7 @@ class Verified(Suggestion):
     def interval(self): return self.bounds
 
 # %% ../../nbs/core/12_trials.ipynb #94d6672f
-STEADY = .05  # decades by which the answer moves with other weights and batches, as a standard deviation
+STEADY = .05  # standard deviation in decades, over other weights and batches
 
 
 def _verified(t):

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from .parallel import ranks
 
 # %% ../../nbs/engine/03_background.ipynb #f19914d4
-TURN = RLock()     # held by the sweep that runs; a sweep within a sweep is its own affair
+TURN = RLock()     # held by the sweep that runs; a sweep within a sweep passes
 RUNNING = []       # the tasks that run in the background
 
 
@@ -34,7 +34,8 @@ def _hooks(model, optimizer, wait):
     "Hooks that call `wait` before anyone uses the model, a part of it or the optimizer; handles to remove them"
     ask = lambda *_: wait()
     modules = [model] if hasattr(model, '_orig_mod') else model.modules()
-    modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]     # takes none
+    # a ScriptModule takes no hooks
+    modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     handles = [module.register_forward_pre_hook(ask, prepend=True) for module in modules]
     handles += [module.register_state_dict_pre_hook(ask) for module in modules]
     for part in getattr(optimizer, 'parts', {'': optimizer}).values() if optimizer is not None else ():
@@ -66,10 +67,10 @@ def notify(words:str,  # what to say
 class Background:
     "A task on a model, in a thread of its own"
     def __init__(self,
-                 task,  # a function without arguments; it should end soon after `stopping` is set
+                 task,  # function without arguments; ends soon after `stopping`
                  model:nn.Module,  # the model that it works on
                  stopping:Event,  # set to ask the task to end
-                 optimizer:Optimizer|None=None,  # the optimizer that it works with
+                 optimizer:Optimizer|None=None,  # the optimizer that it uses
                 ):
         self.task, self.stopping, self.error = task, stopping, None
         self.threads = torch.get_num_threads()

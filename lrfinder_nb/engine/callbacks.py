@@ -33,7 +33,7 @@ def _check_callback(callback):
                         "derive it from lrfinder_nb.Callback")
 
 
-def check_callbacks(callbacks  # what a user passed: None, or a list of callbacks
+def check_callbacks(callbacks  # what a user passed: None, or a list
                    ) -> list:
     "The callbacks as a list; `TypeError` for something that is none"
     if callbacks is None: return []

@@ -104,10 +104,10 @@ def _check_variants(variants):
 def compare(make,  # make() -> (model, optimizer), fresh ones
             loss_fn,  # loss_fn(output, target) -> loss
             train_dl,  # iterable of training batches
-            variants:dict,  # names and what changes: make, loss_fn, train_dl, any argument of `repeat`
+            variants:dict,  # names, each with arguments of `repeat` to change
             runs:int=5,  # sweeps of each variant, from 1
             seed:int=0,  # first seed, the same for every variant
-            **kw,  # further arguments, as in `repeat`: verify, progress, num_iter, ...
+            **kw,  # more arguments of `repeat`: verify, progress, num_iter, ...
            ) -> Comparison:
     "Sweep each variant with the same seeds; the first is what the others are compared with"
     _check_variants(variants)
@@ -132,7 +132,8 @@ def _exponent(slopes):
     return p, tuple(math.log10(x) for x in mean_interval(10**np.array(slopes)))
 
 # %% ../../nbs/engine/10_compare.ipynb #4d30c139
-RULES = dict(keep=0, **{'square root': .5}, linear=1)  # what theories say of the exponent
+# what theories say of the exponent
+RULES = dict(keep=0, **{'square root': .5}, linear=1)
 
 # %% ../../nbs/engine/10_compare.ipynb #4cad392c
 def _verdict(exponent):
@@ -184,7 +185,8 @@ def rebatched(loader:DataLoader,  # a loader over a dataset
 # %% ../../nbs/engine/10_compare.ipynb #5c4f3a88
 def compare_batch_sizes(make,  # make() -> (model, optimizer), fresh ones
                         loss_fn,  # loss_fn(output, target) -> loss
-                        train_dl:DataLoader,  # a loader; its dataset is batched anew
+                        train_dl:DataLoader,  # a loader, whose data set
+                                              # is batched anew
                         batch_sizes,  # at least two batch sizes, from 1
                         runs:int=5,  # sweeps at each size, from 1
                         seed:int=0,  # first seed, the same for every size

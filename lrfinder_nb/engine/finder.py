@@ -48,7 +48,8 @@ def _place_to_start(analysis):
     "(the sweep's answer or None, the rate at which trials begin) of an analysis"
     coarse = analysis.curve.coarse
     if analysis.problem and coarse: return None, 10**focus(coarse)
-    return (analysis.suggestion.lr,)*2      # without one, it refuses in the words of the analysis
+    # without a rate, it refuses in the words of the analysis
+    return (analysis.suggestion.lr,)*2
 
 # %% ../../nbs/engine/08_finder.ipynb #6e222d90
 def _line(finder):
@@ -77,17 +78,17 @@ def _html(finder):
 # %% ../../nbs/engine/08_finder.ipynb #5eaa4200
 class LRFinder:
     "Finds a learning rate by a range test that leaves model, optimizer and random state as they were"
-    def __init__(self,
-                 model:nn.Module,  # the model, on the device to train on
-                 optimizer:Optimizer,  # made from its parameters, or a list or dict of several; ratios are kept
-                 loss_fn=None,  # loss_fn(output, target) -> loss; None where the model returns its loss
-                 *, device=None,  # device that the model is expected on; None for wherever it is
-                 amp=None,  # autocast: None, True, 'bf16' or 'fp16'
-                 step=None,  # step(model, batch) -> loss, for batches that nothing else fits
-                 preserve=(),  # further objects that a step touches: anything with a state
-                 preserve_on:str='auto',  # where the copy stays: 'device', 'cpu', 'disk'; 'auto' by room
-                 clip:float|None=None,  # largest norm that a gradient may have; None for any
-                ):
+    def __init__(
+        self, model:nn.Module,  # the model, on the device to train on
+        optimizer:Optimizer,  # its optimizer, or a list or dict of several
+        loss_fn=None,  # loss_fn(output, target) -> loss; None: the model's own
+        *, device=None,  # device that the model must be on; None for any
+        amp=None,  # autocast: None, True, 'bf16' or 'fp16'
+        step=None,  # step(model, batch) -> loss, for any other kind of batch
+        preserve=(),  # further objects with a state that a step changes
+        preserve_on:str='auto',  # where the copy stays: 'device', 'cpu', 'disk'
+        clip:float|None=None,  # largest norm of the gradients; None for any
+    ):
         kept = dict(preserve=check_preserve(preserve), on=preserve_on)
         optimizer = joined(optimizer)
         self._job = Task(model, optimizer, loss_fn, step, device, amp, clip=clip, **kept)
@@ -96,22 +97,22 @@ class LRFinder:
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
         self.amp, self.step, self.clip = amp, step, clip
 
-    def range_test(self,
-                   train_dl,  # iterable of training batches; started again when it runs out
-                   valid_dl=None,  # measure the loss on these batches instead, after each step
-                   *, start_lr:float|None=None,  # first rate, positive; 1e-7 where one of the next is given
-                   end_lr:float|None=None,  # last rate, above `start_lr`; 10 where one of these is given
-                   num_iter:int|None=None,  # steps, at least 2; 300 where one of the others is given
-                   step_mode:str='exp',  # 'exp' or 'linear' spacing of the rates
-                   diverge_threshold:float=4.,  # stop at this many times the smallest loss; inf for never
-                   accumulation_steps:int=1,  # batches per step
-                   group=None,  # number of a parameter group to sweep alone, or 'each'; None for all at once
-                   seed:int|None=None,  # seed of this sweep; None for the random state as it is
-                   progress=True,  # show it; or a view with `point(lr, loss)` and `finish(curve, error)`
-                   background:bool=False,  # return at once and sweep in a thread
-                   check:bool=False,  # warn, by name, of what has changed and could not be put back
-                   callbacks=None,  # objects with methods `begin`, `step` or `end`, which may end the sweep
-                  ) -> 'LRFinder':
+    def range_test(
+        self, train_dl,  # training batches: any iterable, restarted at its end
+        valid_dl=None,  # batches on which to measure the loss instead
+        *, start_lr:float|None=None,  # first rate, > 0; 1e-7 in a single sweep
+        end_lr:float|None=None,  # last rate, above `start_lr`; or 10
+        num_iter:int|None=None,  # steps, at least 2; 300 in a single sweep
+        step_mode:str='exp',  # spacing of the rates: 'exp' or 'linear'
+        diverge_threshold:float=4.,  # stop at so many times the minimum, or inf
+        accumulation_steps:int=1,  # batches per step
+        group=None,  # number of a parameter group, or 'each'; None for all
+        seed:int|None=None,  # seed of this sweep; None for the state as it is
+        progress=True,  # show it; or a view with `point` and `finish`
+        background:bool=False,  # return at once and sweep in a thread
+        check:bool=False,  # warn of what has changed and could not be put back
+        callbacks=None,  # with methods `begin`, `step` or `end`; may end it
+    ) -> 'LRFinder':
         "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
         lrs = swept_lrs(start_lr, end_lr, num_iter, step_mode)
@@ -131,22 +132,22 @@ class LRFinder:
         kept = dict(keep=self._keep, view=view, stopping=stopping, diverge_threshold=limit)
         return self._start(partial(sweep, task, **kept), view, stopping, background)
 
-    def verify(self,
-               train_dl,  # the batches of the sweep
-               valid_dl=None,  # with `epochs`: validation batches that judge whole trainings
-               *, epochs:int|None=None,  # with `valid_dl`: the length of your training
-               horizon:float=1.,  # share of it that is trained, in (0, 1]; 0.25 costs less than one in all
-               judge:str='valid_loss',  # what decides: 'valid_loss', or a metric of `metrics=`, more is better
-               weights:str='last',  # the weights that you keep: of the 'last' epoch or of the 'best' one
-               most:int|None=None,  # whole trainings at most; None for 5, or 6 with a shorter horizon
-               keep:bool=False,  # leave the model with the weights of the best training
-               orders:int=1,  # batch orders of short trainings; a second one costs 150 steps and steadies it
-               accumulation_steps:int=1,  # batches per step of short trainings
-               seed:int|None=None,  # seed of the trainings; None for the random state as it is
-               progress=True,  # show a bar; or a view with `point(lr, loss)` and `finish(curve, error)`
-               background:bool=False,  # return at once and train in a thread
-               **training,  # further arguments of `fit_one_cycle` for whole trainings
-              ) -> 'LRFinder':
+    def verify(
+        self, train_dl,  # the batches of the sweep
+        valid_dl=None,  # with `epochs`: batches that judge whole trainings
+        *, epochs:int|None=None,  # with `valid_dl`: length of your training
+        horizon:float=1.,  # share of it to train, in (0, 1]; 0.25 costs less
+        judge:str='valid_loss',  # or a metric of `metrics=` (more is better)
+        weights:str='last',  # that you keep: of the 'last' or the 'best' epoch
+        most:int|None=None,  # trainings at most; None for 5, or 6 if shorter
+        keep:bool=False,  # leave the model with the weights of the best one
+        orders:int=1,  # batch orders of short trainings; 2 are steadier
+        accumulation_steps:int=1,  # batches per step of short trainings
+        seed:int|None=None,  # seed of them; None for the state as it is
+        progress=True,  # show a bar; or a view with `point` and `finish`
+        background:bool=False,  # return at once and train in a thread
+        **training,  # further arguments of `fit_one_cycle`
+    ) -> 'LRFinder':
         "Train at rates around the answer and put everything back; `suggestion` is verified then"
         join()
         task = replace(self._job, train_dl=train_dl, accumulation_steps=accumulation_steps, seed=seed)
@@ -305,7 +306,8 @@ class LRFinder:
     def load(self, path):
         "Take the curve from the JSON file `path`"
         curve = load_curve(path)
-        if self._task: self._task.hold()      # or its curve would come later, over this one
+        # or its curve would come later, over this one
+        if self._task: self._task.hold()
         self._forget()
         self._keep(curve)
         return self

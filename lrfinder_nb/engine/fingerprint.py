@@ -118,7 +118,8 @@ def _named(found, i, now, then):
     return f"{found.name(i)} (the global {', '.join(others)})"
 
 # %% ../../nbs/engine/00e_fingerprint.ipynb #abc1193a
-CONTENTS = 'container', 'random', 'tensor', 'array'  # kinds of what a class may hold for its instances
+# kinds of what a class may hold for its instances
+CONTENTS = 'container', 'random', 'tensor', 'array'
 
 
 class Fingerprint:
@@ -148,7 +149,7 @@ class Fingerprint:
 
 # %% ../../nbs/engine/00e_fingerprint.ipynb #f6a61a0e
 @contextmanager
-def checked(*roots,  # what the block is not to change: objects, or pairs of name and object
+def checked(*roots,  # what the block must leave alone, or (name, object)
            ):
     "Warn, by name, of what the block has changed in `roots` and all that can be reached from them"
     before = Fingerprint(*roots)

@@ -14,7 +14,7 @@ from .passes import Task
 from .progress import announce
 
 # %% ../../nbs/engine/07b_groups.ipynb #af0ebda9
-def each_group(sweep:Callable,  # sweep(task, keep=..., view=..., stopping=..., ...) -> how it ended
+def each_group(sweep:Callable,  # sweep(task, keep=..., ...) -> how it ended
                task:Task,  # what is trained
                view=None,  # told of each pass and each point
                stopping=None,  # an `Event` that ends all

@@ -190,8 +190,8 @@ def _keep_leaf(x):
 
 # %% ../../nbs/engine/00c_keep.ipynb #6711785b
 def keep_tensor(x:torch.Tensor,  # any tensor
-                where:str='device',  # where the copy stays; None for no copy of the values
-                copies:dict|None=None,  # copies that were made already, by the memory they are of
+                where:str='device',  # device of the copy; None for no values
+                copies:dict|None=None,  # copies made already, by memory
                ):
     "A function that puts back a tensor: its memory, values, shape, gradient and flags"
     with torch.no_grad(): old = x.detach()

@@ -106,7 +106,8 @@ def judged(optimizer):
             if mode: part.train()
 
 # %% ../../nbs/engine/00f_optimizers.ipynb #005357cc
-OWN_RATE = {'d0', 'd_max', 'd_coef', 'growth_rate'}  # one of these stands beside `d` in a group of theirs
+# one of these stands beside `d` in a group of theirs
+OWN_RATE = {'d0', 'd_max', 'd_coef', 'growth_rate'}
 
 
 def check_lr(optimizer):

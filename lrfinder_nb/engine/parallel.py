@@ -30,7 +30,8 @@ def join():
 # %% ../../nbs/engine/02_parallel.ipynb #957ce22f
 def leave():
     "Leave the group; together, since gloo may wait for ever in a group that others have left"
-    alone = hasattr(sys, 'last_type') or Together.failed        # after an exception, nobody else comes
+    # after an exception, nobody else comes
+    alone = hasattr(sys, 'last_type') or Together.failed
     if not alone:
         with suppress(Exception): dist.monitored_barrier(timeout=timedelta(seconds=30))
     with suppress(Exception): dist.destroy_process_group()
@@ -91,7 +92,7 @@ def summed(x:torch.Tensor,  # values of this process, which are overwritten
 class Together:
     "What several processes do in a group of their own"
     now = None      # the one that runs
-    failed, begun = False, 0        # whether one has failed, and how many there were
+    failed, begun = False, 0        # whether one failed; how many began
 
     def __init__(self):
         Together.begun += 1
@@ -142,7 +143,8 @@ def together():
     try:
         yield
         if task.group is None: return       # stopped
-        dist.barrier(group=task.group)      # nobody leaves while another one needs the connection
+        # nobody leaves while another one needs the connection
+        dist.barrier(group=task.group)
         Together.failed = False
     except BaseException as e:
         said = task.end(e)
@@ -196,7 +198,7 @@ def _share(loader):
 
 # %% ../../nbs/engine/02_parallel.ipynb #ac07d59b
 def shared(loader,  # a loader of batches; the batch size is that of one process
-           padded:bool=True,  # give every process as many samples, some twice; for validation, False
+           padded:bool=True,  # repeat samples to fill ranks; not for validation
           ):
     "The loader of this process's share; itself with one process, or where it is none that can be shared"
     if ranks() == 1: return loader

@@ -27,19 +27,19 @@ class Task:
     "What is trained, with what, and on which batches"
     model: nn.Module  # the model, on the device to train on
     optimizer: torch.optim.Optimizer  # made from its parameters
-    loss_fn: object = None  # loss_fn(output, target) -> loss; None where the model returns its loss
-    step: object = None  # step(model, batch) -> loss, for batches that nothing else fits
-    device: object = None  # device that the model is expected on; None for wherever it is
+    loss_fn: object = None  # loss_fn(output, target) -> loss; None: the model's
+    step: object = None  # step(model, batch) -> loss, for any other batches
+    device: object = None  # device that the model must be on; None for any
     amp: object = None  # autocast: None, True, 'bf16' or 'fp16'
     preserve: tuple = ()  # further objects that a step touches
     train_dl: object = None  # iterable of training batches
-    valid_dl: object = None  # where the loss is measured instead, if not on the training batches
+    valid_dl: object = None  # batches to measure the loss on; None: training
     accumulation_steps: int = 1  # batches per step
-    seed: int|None = None  # seed of each pass; None for the random state as it is
-    on: str = 'auto'  # where the copy of the state stays: 'auto', 'device', 'cpu' or 'disk'
-    check: bool = False  # whether to warn of what a pass has changed and not put back
-    clip: float|None = None  # largest norm that a gradient may have; None for any
-    group: int|None = None  # the parameter group that is swept, the others at rest; None for all
+    seed: int|None = None  # seed of each pass; None for the state as it is
+    on: str = 'auto'  # where the copy stays: 'auto', 'device', 'cpu' or 'disk'
+    check: bool = False  # warn of what a pass has changed and not put back
+    clip: float|None = None  # largest norm of the gradients; None for any
+    group: int|None = None  # the parameter group to sweep; None for all
 
     def train_step(self):
         "The step of a pass; a library may make it all by itself"
@@ -106,7 +106,8 @@ def collect(points,  # the generator of a sweep
             if view: view.point(*rows[-1])
     except StopIteration as e: return e.value
     except BaseException as e:
-        if not stopped(e) or not rows: raise        # in several processes, another may have been stopped
+        # in several processes, another may have been stopped
+        if not stopped(e) or not rows: raise
     return 'stopped'
 
 # %% ../../nbs/engine/06_passes.ipynb #0face7cf
@@ -115,7 +116,7 @@ def run_pass(task:Task,  # what is trained
              rows:list,  # (rate, loss) of each step is appended
              view=None,  # told of each point
              stopping=None,  # an `Event` that ends the pass
-             diverge_threshold:float=math.inf,  # stop at this many times the smallest loss so far
+             diverge_threshold:float=math.inf,  # times the smallest loss so far
              skip:int=0,  # batches to leave out at the start
             ) -> str:
     "Train one step at each of `lrs`, put everything back, and say how the pass ended"
@@ -123,7 +124,7 @@ def run_pass(task:Task,  # what is trained
         if task.seed is not None: set_seed(task.seed, *task.loaders)
         if not task.model.training: task.model.train()
         step = task.train_step()
-        step.model = wrapped(step.model)        # where several processes take part
+        step.model = wrapped(step.model)        # for several processes
         batches = shared(task.train_dl)
         if isinstance(batches, ReadOnce): batches = iter(batches)
         steps = task.accumulation_steps

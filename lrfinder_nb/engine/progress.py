@@ -54,16 +54,17 @@ def bar_of(total:int,  # steps, about
 
 # %% ../../nbs/engine/05_progress.ipynb #d93a2807
 def view_of(lrs,  # rates of the first pass, shape (n,)
-            diverge_threshold:float,  # times the smallest loss at which the sweep stops
+            diverge_threshold:float,  # times the smallest loss, where it stops
             step_mode:str,  # how the rates are spaced: 'exp' or 'linear'
-            on_use=None,  # called with the explorer when its user takes the rate
-            stop=None,  # called when Stop is pressed; None where no button would be heard
+            on_use=None,  # called with the explorer when its rate is taken
+            stop=None,  # called when Stop is pressed; None for no button
            ):
     "What shows the sweep where somebody can see it, or None"
     if not first(): return None
     if cell_number():
         with suppress(ImportError):     # without ipywidgets, a bar
-            from lrfinder_nb.show.live import Live       # reaches up: a script loads no widgets
+            # reaches up: a script loads no widgets
+            from lrfinder_nb.show.live import Live
             live = Live(lrs, diverge_threshold, step_mode, on_use, stop)
             live._ipython_display_()
             live.cell = cell_number()
@@ -82,7 +83,7 @@ def chosen(progress,  # True, False, or a view
 def announce(view,  # a view, or None
              lrs,  # rates of the pass that begins, shape (n,)
              words:str,  # what the pass is for
-             coarse=None,  # the `LossCurve` of the quick pass, where this one follows it
+             coarse=None,  # the quick pass before this one, a `LossCurve`
             ):
     "Tell `view` that a pass begins, if it wants to know"
     if hasattr(view, 'begin'): view.begin(lrs, words, coarse)

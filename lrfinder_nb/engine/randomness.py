@@ -71,7 +71,7 @@ def _seed(generator, seed):
 # %% ../../nbs/engine/00b_randomness.ipynb #e4aef726
 def set_seed(seed:int,  # from 0 up to 2**32 - 1
              *loaders,  # loaders whose own generators are seeded, too
-             deterministic:bool=False,  # from now on torch uses algorithms that repeat themselves bit for bit
+             deterministic:bool=False,  # whether torch shall repeat bit for bit
             ):
     "Seed Python, NumPy and torch on every device"
     if isinstance(seed, bool) or not hasattr(seed, '__index__') or not 0 <= int(seed) < 2**32:
@@ -82,6 +82,7 @@ def set_seed(seed:int,  # from 0 up to 2**32 - 1
     for loader in loaders:
         for generator in generators(loader): _seed(generator, seed)
     if deterministic:
-        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')     # read when CUDA starts
+        # read when CUDA starts
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True)

@@ -163,7 +163,7 @@ HOLD = dict(leaf=None, alive=None, random=None, iterator=None, tensor=_of_tensor
 
 # %% ../../nbs/engine/00a_reach.ipynb #334d4ba5
 def children(x,  # any object
-             all_globals:bool=False,  # with everything global that functions read
+             all_globals:bool=False,  # with all globals that functions read
             ) -> list:
     "Labels and values of what `x` holds: attributes by name, entries by index or key"
     kind = kind_of(x)

@@ -43,7 +43,7 @@ def record(task:Task,  # what is trained
            view=None,  # told of each point
            stopping=None,  # an `Event` that ends the sweep
            step_mode:str='exp',  # how the rates are spaced: 'exp' or 'linear'
-           diverge_threshold:float=4.,  # stop at this many times the smallest loss so far
+           diverge_threshold:float=4.,  # times the smallest loss so far
            coarse:LossCurve|None=None,  # the quick pass that found the range
           ) -> str:
     "Sweep over `lrs` and pass the curve to `keep`, whatever happens; returns how the sweep ended"
@@ -84,7 +84,7 @@ def coarse_to_fine(task:Task,  # what is trained
                    keep:Callable,  # is passed each curve
                    view=None,  # told of each pass and each point
                    stopping=None,  # an `Event` that ends the sweep
-                   diverge_threshold:float=4.,  # stop at this many times the smallest loss so far
+                   diverge_threshold:float=4.,  # times the smallest loss so far
                   ) -> str:
     "A quick pass over all rates, then a second one where it matters; returns how the last one ended"
     coarse, ended = _quick_pass(task, coarse_lrs(), keep, view, stopping, diverge_threshold)

@@ -58,7 +58,7 @@ class Repeats(Consensus):
     planned: int = 0  # runs at most
     same_weights: bool = False  # whether every run began with the same weights
     task: RunPlan|None = field(default=None, compare=False)  # what was repeated
-    trials: tuple = ()  # the `Trials` of each run or None; empty where nothing was verified
+    trials: tuple = ()  # `Trials` of each run, or None; empty if not verified
 
     @property
     def curves(self) -> dict: return {name: run.curve for name, run in zip(self.names, self.runs)}
@@ -79,7 +79,8 @@ class Repeats(Consensus):
 
     def explore(self, on_use=None, **settings):
         "Sliders over all runs at once"
-        from lrfinder_nb.show.explorer import LRExplorer     # reaches up, as LRFinder.explore does
+        # reaches up, as LRFinder.explore does
+        from lrfinder_nb.show.explorer import LRExplorer
         return LRExplorer(self.curves, on_use, **settings)
 
     def plot(self, ax=None):
@@ -105,7 +106,8 @@ class Repeats(Consensus):
         return {**super().to_dict(), **own, **trials}
     def __repr__(self): return super().__repr__().replace('Consensus(', 'Repeats(', 1)
     def _repr_html_(self):
-        wrong = [symptom for symptom in self.diagnosis if symptom.name != 'no rate']        # the head says that
+        # the head of the table says that there is no rate
+        wrong = [symptom for symptom in self.diagnosis if symptom.name != 'no rate']
         lines = [*(f'⚠ {symptom}' for symptom in wrong), *self.notes]
         said = ''.join(f'<p style="margin:0">{escape(line)}</p>' for line in lines)
         return super()._repr_html_() + said
@@ -138,17 +140,18 @@ def _collect(runs, enough):
     return done
 
 # %% ../../nbs/engine/09_repeat.ipynb #668d7e4e
-def repeat(make,  # make() -> (model, optimizer), fresh ones; or a pair of them, to keep the weights
-           loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
+def repeat(make,  # make() -> fresh (model, optimizer); or a pair, kept as it is
+           loss_fn,  # loss_fn(output, target) -> loss; None: the model's
            train_dl,  # iterable of training batches, read once per run
            runs:int|str=5,  # sweeps, from 1; 'auto' for as many as it takes
-           seed:int=0,  # the first run has this seed, the next one more, and so on
-           *, verify:bool=False,  # let short trainings follow each sweep, as `finder.verify` does
-           within:float=1.5,  # 'auto': stop where the 90 % interval of the mean is no wider than this factor
+           seed:int=0,  # seed of the first run; each later one adds one
+           *, verify:bool=False,  # follow each sweep with short trainings
+           within:float=1.5,  # 'auto' stops where the 90 % interval of
+                              # the mean is no wider than this factor
            most:int=12,  # 'auto': at most so many runs
-           executor=None,  # a process pool, Dask's, ...: its workers make the runs at the same time
-           progress:bool=True,  # show the runs as they grow, as a bar in a terminal
-           **kw,  # arguments of `LRFinder` (amp, step, ...) and of `range_test` (num_iter, valid_dl, ...)
+           executor=None,  # process pool, or Dask's, that runs several at once
+           progress:bool=True,  # show each run as it grows; a bar in terminals
+           **kw,  # more arguments of `LRFinder` and `range_test`
           ) -> Repeats:
     "The sweep several times, each from its own seed; all that was touched is put back"
     auto = runs == 'auto'
@@ -223,7 +226,7 @@ def sources(make,  # make() -> (model, optimizer), fresh ones
             runs:int=5,  # sweeps for each source, from 2
             seed:int=0,  # first seed
             *, verify:bool=False,  # let short trainings follow each sweep
-            progress:bool=True,  # show the runs as they grow, as a bar in a terminal
+            progress:bool=True,  # show each run as it grows; a bar in terminals
             **kw,  # arguments of `LRFinder` and of `range_test`, as in `repeat`
            ) -> Sources:
     "Vary weights, order of the data, and noise (augmentation, dropout) one at a time"

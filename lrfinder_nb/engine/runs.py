@@ -58,7 +58,7 @@ SHARED = ("make() returned parameters of its call before, so that the runs would
 
 # %% ../../nbs/engine/08a_runs.ipynb #80029f68
 def fresh(make,  # make() -> (model, optimizer), or such a pair
-          before:list,  # weak references to the parameters of the run before; those of this one replace them
+          before:list,  # weak references to earlier parameters, renewed
          ) -> tuple:
     "(model, optimizer) of a factory; a pair as it is"
     if not callable(make): return make
@@ -72,8 +72,9 @@ def fresh(make,  # make() -> (model, optimizer), or such a pair
     return made
 
 # %% ../../nbs/engine/08a_runs.ipynb #9ec703ae
-FINDER = 'device', 'amp', 'step', 'preserve'  # arguments of LRFinder; the others are those of range_test
-SWEEP = len(coarse_lrs()) + 130  # steps of a sweep that goes from coarse to fine, about
+# arguments of LRFinder; the others are those of range_test
+FINDER = 'device', 'amp', 'step', 'preserve'
+SWEEP = len(coarse_lrs()) + 130  # steps of a coarse and a fine pass, about
 
 # %% ../../nbs/engine/08a_runs.ipynb #08d21248
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class RunPlan:
     loss_fn: object  # loss_fn(output, target) -> loss
     train_dl: object  # iterable of training batches
     verify: bool = False  # whether short trainings follow the sweep
-    options: dict = field(default_factory=dict)  # arguments of `LRFinder` and of `range_test`
+    options: dict = field(default_factory=dict)  # for LRFinder and range_test
 
     @property
     def finder(self) -> dict: return {k: v for k, v in self.options.items() if k in FINDER}
@@ -139,7 +140,7 @@ class ordered:
 
 # %% ../../nbs/engine/08a_runs.ipynb #952bee41
 def one_run(plan:RunPlan,  # what to do
-            seed,  # seed of the run; or a tuple of those of weights, order and noise
+            seed,  # seed of the run, or a tuple for weights, order and noise
             before=None,  # weak references to the parameters of the run before
             view=None,  # told of each point
            ) -> Run:
@@ -170,7 +171,8 @@ class RunsBar:
         self.bar.i = self.run*self.steps + self.within - 1
         self.bar.point(lr, loss, f'run {self.run + 1} of {self.runs}')
 
-    def finish(self, curve, error): pass        # the sweep has ended, the run perhaps not
+    # the sweep has ended, the run perhaps not
+    def finish(self, curve, error): pass
 
     def done(self):
         "A run has ended"
@@ -200,7 +202,7 @@ def runs_view(runs:int,  # runs at most
 def in_turn(plan:RunPlan,  # what each run does
             seeds,  # a seed for each run
             view:RunsBar,  # told of each point and each run
-            before:list|None=None,  # weak references to the parameters of a run before
+            before:list|None=None,  # weak references to earlier parameters
            ):
     "The `Run` of each seed, one after the other"
     before = [] if before is None else before

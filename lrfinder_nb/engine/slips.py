@@ -19,7 +19,7 @@ TAKE_OVER = "pass step=lambda model, batch: loss to say what to do with it"
 
 def check_instance(name:str,  # what the argument is called
                    x,  # what the user passed
-                   kind,  # the class that it must be an instance of, or `callable`
+                   kind,  # the class it must be an instance of, or `callable`
                    hint:str,  # what to do instead
                   ):
     "Refuse a class in place of its instance, and what is of another kind"
@@ -148,7 +148,7 @@ def explained(error:Exception,  # what a user's step raised
     return _told(error, _of_batch(error, model, batch))
 
 # %% ../../nbs/engine/01a_slips.ipynb #4e91cfcb
-def explained_forward(error:Exception,  # what the model raised when it was called with a batch
+def explained_forward(error:Exception,  # what the model raised for a batch
                       model:nn.Module,  # the model
                       batch,  # the batch
                       loss_fn,  # the loss function, or None

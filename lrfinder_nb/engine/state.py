@@ -85,7 +85,8 @@ def _equal(a, b):
 # %% ../../nbs/engine/00d_state.ipynb #8d394531
 def _snapshot_hidden(thing, found):
     "A function that loads the present `state_dict` of `thing`, unless it is the same then"
-    own = {id(x): x for x in found if isinstance(x, torch.Tensor)}      # kept already
+    # kept already
+    own = {id(x): x for x in found if isinstance(x, torch.Tensor)}
     saved = copy.deepcopy(thing.state_dict(), dict(own))
     def back():
         if not _equal(thing.state_dict(), saved): thing.load_state_dict(saved)
@@ -93,7 +94,7 @@ def _snapshot_hidden(thing, found):
 
 # %% ../../nbs/engine/00d_state.ipynb #479d5778
 @singledispatch
-def snapshot(thing,  # a module, optimizer, loader, function, or any object with a state
+def snapshot(thing,  # module, optimizer, loader, function, or what has a state
              seen:set|None=None,  # what other snapshots keep already
             ):
     "A function that puts `thing` back to its present state"
@@ -206,8 +207,10 @@ def check_preserve(things,  # what the user passed
 # %% ../../nbs/engine/00d_state.ipynb #09325dec
 class preserved:
     "`with preserved(*things):` puts back `things` and all randomness when the block ends, however it ends"
-    def __init__(self, *things,  # modules, optimizers, loaders, generators, functions, anything with a state
-                 on:str='auto',  # where the copy stays: 'device', 'cpu', 'disk'; 'auto' for where there is room
+    def __init__(self, *things,  # modules, optimizers, loaders, generators,
+                                 # functions, anything with a state
+                 on:str='auto',  # where the copy stays: 'device', 'cpu', 'disk'
+                                 # or 'auto', which is where there is room
                 ):
         place(on, {})       # refuses another word
         self.things, self.on, self._stack = things, on, ExitStack()
@@ -228,7 +231,7 @@ class preserved:
     def __exit__(self, *error):
         try:
             if self._pressed and any(getattr(x, 'persistent_workers', False) for x in self.things):
-                time.sleep(.5)      # the workers that Ctrl-C has reached die first
+                time.sleep(.5)      # workers die first of Ctrl-C
             self._stack.close()
         finally:
             if self._old is not None:

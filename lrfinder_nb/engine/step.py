@@ -41,7 +41,7 @@ def _moved_dataclass(batch, device):
 def _is_dataclass(x): return is_dataclass(x) and not isinstance(x, type)
 
 # %% ../../nbs/engine/01_step.ipynb #37b1eeea
-def to_device(batch,  # tensors, anything with a `.to`, and tuples, lists, dicts and dataclasses of them
+def to_device(batch,  # tensors, what has a `.to`, and tuples, lists, dicts, ...
               device:torch.device,  # where to
              ):
     "`batch` on `device`, without waiting for the copy"
@@ -73,7 +73,7 @@ def _split_named(named, has_loss_fn):
 
 # %% ../../nbs/engine/01_step.ipynb #443daf5f
 def split_batch(batch,  # one batch
-                has_loss_fn:bool,  # whether the target goes to a loss function, and not to the model
+                has_loss_fn:bool,  # whether a loss function takes the target
                ) -> tuple:
     "(inputs, named inputs, target): what the model takes by position, by name, and what the loss takes"
     named = _named(batch)
@@ -98,7 +98,7 @@ def _own_loss(out):
 # %% ../../nbs/engine/01_step.ipynb #d3692cd2
 def batch_loss(model:nn.Module,  # the model
                batch,  # one batch, on the model's device
-               loss_fn=None,  # loss_fn(output, target) -> loss; None where the model returns its loss
+               loss_fn=None,  # loss_fn(output, target) -> loss, or None
               ) -> torch.Tensor:
     "The loss of `model` on `batch`"
     inputs, named, target = split_batch(batch, loss_fn is not None)
@@ -193,13 +193,13 @@ NO_SCALER = "{} takes a closure, which cannot be scaled for amp='fp16'; pass amp
 class TrainStep:
     "`step(batches) -> loss`: forward, backward and one update, the loss detached and on its device"
     def __init__(self,
-                 model:nn.Module,  # the model, in the mode it is to be trained in
+                 model:nn.Module,  # the model, in the mode that it trains in
                  optimizer:Optimizer,  # an optimizer of its parameters
-                 loss_fn=None,  # loss_fn(output, target) -> loss; None where the model returns its loss
-                 step=None,  # step(model, batch) -> loss, where `batch_loss` does not fit
-                 device=None,  # device that the model is expected on; None for wherever it is
+                 loss_fn=None,  # loss_fn(output, target) -> loss; or None
+                 step=None,  # step(model, batch) -> loss, or None
+                 device=None,  # device that the model must be on; or None
                  amp=None,  # None, True, 'bf16' or 'fp16'
-                 clip:float|None=None,  # largest norm that a gradient may have; None for any
+                 clip:float|None=None,  # largest norm of the gradients; or None
                 ):
         check_pair(model, optimizer)
         if clip is not None:

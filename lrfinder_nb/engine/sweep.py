@@ -72,7 +72,7 @@ def endless(loader,  # an iterable of batches
         if batch is nothing or isinstance(loader, Iterator): return
 
 # %% ../../nbs/engine/04_sweep.ipynb #c8473425
-def group_ratios(optimizer,  # the optimizer, its groups with the rates whose ratios are to be kept
+def group_ratios(optimizer,  # an optimizer whose groups have the rates
                 ) -> list:
     "Each group's rate as a share of the largest"
     lrs = [float(group['lr']) for group in optimizer.param_groups]
@@ -152,11 +152,12 @@ def sweep(step:TrainStep,  # one training step
           train_dl,  # iterable of training batches
           lrs,  # rates to visit, in order
           valid_dl=None,  # measure the loss on these batches instead
-          diverge_threshold:float=4.,  # stop at this many times the smallest loss; `math.inf` for never
+          diverge_threshold:float=4.,  # times the smallest loss; inf for never
           accumulation_steps:int=1,  # batches per step
-          fetch_every:int|None=None,  # steps between two fetches of losses; None: 1 on the CPU, 10 elsewhere
+          fetch_every:int|None=None,  # steps between two fetches of losses;
+                                      # None: 1 on the CPU, 10 elsewhere
           skip:int=0,  # batches to leave out before the first step
-          group:int|None=None,  # sweep this group alone, the others at rest; None for all
+          group:int|None=None,  # the only group to sweep; None for all
          ):
     "Train one step at each rate; yields (lr, loss) and returns how it ended, such as 'completed'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10

@@ -48,8 +48,8 @@ CONTROL = 1000.  # how many times lower the rate of the control is
 
 def short_trials(task:Task,  # what is trained
                  start:float,  # rate to begin with
-                 swept:float|None,  # the sweep's answer, or None where it had none
-                 keep:Callable,  # is passed the `Trials` so far after each trial
+                 swept:float|None,  # the sweep's answer, or None
+                 keep:Callable,  # is passed the `Trials` after each one
                  orders:int=1,  # batch orders
                  view=None,  # told of each trial and each step
                  stopping=None,  # an `Event` that ends the climb
@@ -114,10 +114,10 @@ class Schedule:
     valid_dl: object  # loader of validation batches
     epochs: int  # the user's own horizon
     horizon: float = 1.  # share of it that is trained, in (0, 1]
-    judge: str = 'valid_loss'  # column of the history that decides: a loss, or a metric, where more is better
-    weights: str = 'last'  # which weights the user keeps: those of the 'last' epoch or of the 'best' one
-    most: int|None = None  # trainings at most; None for 5, or for 6 with a shorter horizon
-    training: dict = field(default_factory=dict)  # further arguments of `fit_one_cycle`
+    judge: str = 'valid_loss'  # what decides: a loss, or a metric (the higher)
+    weights: str = 'last'  # the weights kept: of the 'last' epoch or the 'best'
+    most: int|None = None  # most trainings; None for 5, or 6 of a part
+    training: dict = field(default_factory=dict)  # more, for `fit_one_cycle`
 
     def __post_init__(self):
         check_valid(self.valid_dl)
@@ -158,10 +158,12 @@ class Schedule:
 def run_training(task:Task,  # what is trained
                  lr:float,  # highest rate of the schedule
                  plan:Schedule,  # how it trains and judges
-                 copy_state:bool=False,  # also return a copy of the trained state of model and optimizer
+                 copy_state:bool=False,  # also return a copy of the trained
+                                         # state of model and optimizer
                 ) -> tuple:
     "(`Training`, its state or None) after a whole training at `lr`; everything is put back"
-    from lrfinder_nb.train.one_cycle import TrainingDiverged, fit_one_cycle     # reaches up
+    # reaches up
+    from lrfinder_nb.train.one_cycle import TrainingDiverged, fit_one_cycle
     loader, epochs = plan.loader_and_epochs(task.train_dl)
     options = dict(dict(amp=task.amp, step=task.step, clip=task.clip, progress=False), **plan.training)
     with preserved(*task.touched, plan.valid_dl, on=task.on):
@@ -184,10 +186,10 @@ def _copied(task):
 def full_trainings(task:Task,  # what is trained
                    start:float,  # the answer to begin with
                    plan:Schedule,  # how to train and judge
-                   keep:Callable,  # is passed the `Trainings` so far after each training
+                   keep:Callable,  # is passed the `Trainings` after each one
                    view=None,  # told of each training as a point (rate, value)
-                   stopping=None,  # an `Event` that ends the climb after the training at hand
-                   keep_weights:bool=False,  # leave the model with the weights of the best training
+                   stopping=None,  # an `Event` that ends it after a training
+                   keep_weights:bool=False,  # end with the best one's weights
                   ) -> str:
     "Climb from `start` by whole trainings; returns 'completed' or 'stopped'"
     values, done, best = {}, [], None

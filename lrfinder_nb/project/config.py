@@ -176,7 +176,7 @@ def _check(name, tp, value, where):
 
 # %% ../../nbs/project/04_config.ipynb #e2e36ce6
 def to_config(values:Mapping,  # values by path
-              where=lambda name: name,  # where(path) says where a value came from, for the error
+              where=lambda name: name,  # where(path) names a value's source
              ) -> Config:
     "The settings as a `Config`, each checked; what is not given has its default"
     known = keys()
@@ -216,9 +216,9 @@ def _source(path, name, env, changes, called):
 
 # %% ../../nbs/project/04_config.ipynb #2d5c4773
 def load_config(path,  # YAML file
-                changes:Mapping=(),  # values by path that win over the file and the environment
+                changes:Mapping=(),  # values by path that win over the file
                 env=None,  # environment; None for that of the process
-                called:Mapping=(),  # how each change was typed, by path, for the error
+                called:Mapping=(),  # how each change was typed, by path
                ) -> Config:
     "The settings of the file, then of the environment, then of `changes`; `UsageError` names file and key"
     try: text = read_file(path, 'settings')
@@ -237,7 +237,7 @@ def comments(kind  # a dataclass of the schema
     "The comment beside each field, also on the lines below it; nothing without the source"
     try: source = inspect.getsource(kind)
     except (OSError, TypeError): return {}
-    found = re.findall(r'^ +(\w+):.*?  # (.+(?:\n +# .+)*)$', source, re.M)
+    found = re.findall(r'^ +(\w+):.*?(?:  |\n +)# (.+(?:\n +# .+)*)$', source, re.M)
     return {name: re.sub(r'\n +# ', ' ', said) for name, said in found}
 
 # %% ../../nbs/project/04_config.ipynb #b35cb6e6

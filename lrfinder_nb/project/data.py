@@ -47,7 +47,8 @@ def _loaders(x, y, valid_x, valid_y, batch_size, generator):
     return train_dl, DataLoader(valid, max(batch_size, 256))
 
 # %% ../../nbs/project/00_data.ipynb #3255462f
-FASHION = ('/usr/share/datasets/fashion-mnist',  # where Debian's package puts it
+# where Debian's package puts it
+FASHION = ('/usr/share/datasets/fashion-mnist',
            'data/FashionMNIST/raw')  # and torchvision's download
 
 # %% ../../nbs/project/00_data.ipynb #87d012b8
@@ -60,7 +61,8 @@ def _idx(path, offset, shape):
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=offset).reshape(-1, *shape).copy())
 
 # %% ../../nbs/project/00_data.ipynb #7611e9ff
-KINDS = (('images-idx3', 16, (28, 28)), ('labels-idx1', 8, ()))  # name, bytes of the header, shape of one entry
+# name, bytes of the header, shape of one entry
+KINDS = (('images-idx3', 16, (28, 28)), ('labels-idx1', 8, ()))
 
 
 def _found(places, name):
@@ -79,7 +81,7 @@ def _fashion(places, part):
 
 # %% ../../nbs/project/00_data.ipynb #1256d085
 def fashion_mnist(batch_size:int=64,  # pictures a batch, at least 1
-                  folder=None,  # folder with the four files, gzipped or not; None for the usual places
+                  folder=None,  # folder of the four files, gzipped or not
                   seed:int=0,  # of the shuffling
                  ) -> tuple:
     "(train_dl, valid_dl) over Fashion-MNIST: float32 (n, 1, 28, 28) and labels, int64 (n,)"

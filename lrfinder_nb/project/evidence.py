@@ -64,7 +64,7 @@ class Found:
     interval: tuple  # (low, high) of it
     why: str  # one sentence of reason
     fingerprint: dict = field(repr=False)  # what it was found for
-    made: dict = field(default_factory=dict, repr=False)  # how: rule, seed, fold, runs and so on
+    made: dict = field(default_factory=dict, repr=False)  # rule, seed, runs...
     at: str = ''  # when
 
     def to_dict(self) -> dict: return dict(schema='lrfinder_nb.suggestion', version=1, **asdict(self))

@@ -27,7 +27,7 @@ def _hidden(entry): return entry.name.startswith('.')
 
 def listed(folder:str,  # folder to look into, with everything below it
            prefix:str='',  # what comes before each name
-           above:tuple=(),  # folders that lead here, so that links in a circle end
+           above:tuple=(),  # folders above, so that circles of links end
           ):
     "Yield (relative path, size in bytes) of each file that is not hidden, in the order of the names"
     with os.scandir(folder) as found:
@@ -42,10 +42,10 @@ def listed(folder:str,  # folder to look into, with everything below it
 class Folder:
     "The images of a folder, by their paths"
     root: Path  # the folder
-    files: list = field(repr=False)  # paths of the images relative to it, sorted, with '/' between
+    files: list = field(repr=False)  # sorted paths of images, with '/' between
     sizes: list = field(repr=False)  # bytes of each
     classes: tuple  # names of the classes that have images, sorted
-    parts: tuple = ()  # names of the upper folders (train, val, test), where there are any
+    parts: tuple = ()  # names of the upper folders (train, val, test), if any
     empty: tuple = ()  # classes without an image
     others: int = 0  # files that are no images by their names
 
@@ -94,7 +94,7 @@ def _refuse_names(root, images, others):
                          "names cannot hold; rename the file")
 
 # %% ../../nbs/project/05_folders.ipynb #02df0aef
-def scan(root  # folder with one folder for each class, or with train/ and val/ above those
+def scan(root  # folder with one folder for each class, or train/, val/ above
         ) -> Folder:
     "Look at a folder of images; `UsageError` where there are none"
     if not str(root).strip(): raise UsageError('the name of the folder is empty; pass one such as data/my_dataset/raw')
@@ -115,7 +115,7 @@ def scan(root  # folder with one folder for each class, or with train/ and val/ 
     return Folder(root, names, sizes, tuple(sorted(held)), parts, empty, len(found) - len(images))
 
 # %% ../../nbs/project/05_folders.ipynb #3131aba3
-# first bytes of the formats of `EXTENSIONS`, and of GIF, which is often misnamed
+# first bytes of the formats of `EXTENSIONS`, and of GIF, often misnamed
 STARTS = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'BM', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'RIFF', b'GIF8',
           *(b'P%d' % i for i in range(1, 7)))
 

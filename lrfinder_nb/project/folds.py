@@ -15,7 +15,7 @@ import numpy as np
 from .config import UsageError
 
 # %% ../../nbs/project/05a_folds.ipynb #50b903f8
-TEST, ONLY_TRAIN = -1, -2  # instead of the number of a fold: never seen, and never held out
+TEST, ONLY_TRAIN = -1, -2  # no number of a fold: never seen, and never held out
 
 # %% ../../nbs/project/05a_folds.ipynb #39e15044
 def _held_out(labels, share, seed, groups):
@@ -40,11 +40,11 @@ def _folds_of(labels, folds, seed, groups):
 
 # %% ../../nbs/project/05a_folds.ipynb #8c7ac1b8
 def assign(labels,  # class of each image
-           folds:int=5,  # number of folds; 1 for one training and one validation part
+           folds:int=5,  # number of folds; 1 for one training and one test
            test:float=0.,  # share of the test images, in [0, 1)
-           valid:float=.2,  # share of the validation images where there is one fold
+           valid:float=.2,  # share for validation where there is one fold
            seed:int=0,  # of the shuffling
-           groups=None,  # group of each image, such as the patient; a group stays together
+           groups=None,  # group of each image; a group stays together
           ) -> np.ndarray:
     "The fold in which each image is held out, as int array of shape (n,)"
     labels, groups = np.asarray(labels), None if groups is None else np.asarray(groups)
@@ -60,7 +60,7 @@ def assign(labels,  # class of each image
 # %% ../../nbs/project/05a_folds.ipynb #9ed19a48
 def place_new(labels,  # class of each image
               old,  # fold of each image, or None for a new one
-              shares:Mapping,  # the share of all images that each fold should have
+              shares:Mapping,  # the share of all images for each fold
               seed:int=0,  # of the order in which new images are placed
               groups=None,  # group of each image
              ) -> np.ndarray:

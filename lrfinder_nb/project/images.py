@@ -19,7 +19,8 @@ from .config import UsageError, first_line, nearest
 from .schema import Data, Transforms
 
 # %% ../../nbs/project/08_images.ipynb #abc118ca
-SIXTEEN = ('I;16', 'I;16L', 'I;16B', 'I;16N', 'I')  # modes of Pillow for 16-bit images
+# modes of Pillow for 16-bit images
+SIXTEEN = ('I;16', 'I;16L', 'I;16B', 'I;16N', 'I')
 
 # %% ../../nbs/project/08_images.ipynb #8f40e864
 def _eight_bits(image):

@@ -18,7 +18,7 @@ ENDED['non-finite'] = 'The loss is not a finite number any more - stopping early
 class Lines:
     "Shows a sweep as lines, and as a bar where somebody watches"
     def __init__(self,
-                 bar=None,  # shows every step, too; has `begin`, `point` and `finish`
+                 bar=None,  # also shows each step: `begin`, `point`, `finish`
                  every:float=.4,  # decades of rate between two lines
                 ):
         self.bar, self.every, self.said = bar, every, None

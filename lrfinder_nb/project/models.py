@@ -20,8 +20,9 @@ class SmallCNN(nn.Sequential):
     def __init__(self,
                  in_channels:int=1,  # channels of the pictures
                  num_classes:int=10,  # classes to tell apart
-                 channels:tuple=(32, 64, 128),  # channels of each block; all but the first halve it
-                 dropout:float=.1,  # share of features dropped before the head, in [0, 1)
+                 channels:tuple=(32, 64, 128),  # channels of each block; all
+                                                # but the first halve it
+                 dropout:float=.1,  # share of features dropped, in [0, 1)
                 ):
         if not channels:
             raise ValueError("channels must name at least one block, got (); pass (32, 64, 128)")

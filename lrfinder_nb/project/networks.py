@@ -71,7 +71,7 @@ def _tensors(path):
     return torch.load(path, map_location='cpu', weights_only=True)
 
 # %% ../../nbs/project/09_networks.ipynb #83e0f0e8
-def read_weights(path  # file of weights: safetensors, or a state dict saved by torch
+def read_weights(path  # file of weights: safetensors, or a torch state dict
                 ) -> dict:
     "The tensors of a file, by name; `UsageError` where it holds anything else"
     if not Path(path).is_file():

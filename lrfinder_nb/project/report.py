@@ -22,8 +22,8 @@ from .config import UsageError, first_line
 class Report:
     "What a model said about images whose class is known"
     classes: tuple  # names of the classes
-    truth: np.ndarray = field(repr=False)  # number of the class of each image, shape (n,)
-    said: np.ndarray = field(repr=False)  # number of the class that the model said, shape (n,)
+    truth: np.ndarray = field(repr=False)  # true class of each, shape (n,)
+    said: np.ndarray = field(repr=False)  # predicted class of each, shape (n,)
 
     @property
     def accuracy(self) -> float:
@@ -133,7 +133,7 @@ def check_export(path  # file to write
 # %% ../../nbs/project/14_report.ipynb #f54e9e00
 def export(model:nn.Module,  # a trained model
            path,  # file to write, ending in .onnx or .pt2
-           shape:tuple,  # of a batch of images; the first number may be any later
+           shape:tuple,  # of a batch of images; the first number may vary
           ):
     "Write the model for use elsewhere"
     check_export(path)

@@ -17,13 +17,18 @@ from jsonargparse.typing import OpenUnitInterval, PositiveFloat, PositiveInt
 class Data:
     "Where the images are, and how they are read"
     dataset_name: str = 'my_dataset'  # results go to folders of this name
-    data_dir: str = 'data/my_dataset/raw'  # folder with one folder of images for each class
-    splits_dir: str = 'data/my_dataset/splits'  # folder with the lists that ml-split writes
-    num_classes: NonNegativeInt = 0  # number of classes; 0 for as many as the lists name
+    data_dir: str = 'data/my_dataset/raw'
+        # folder with one folder of images for each class
+    splits_dir: str = 'data/my_dataset/splits'
+        # folder with the lists that ml-split writes
+    num_classes: NonNegativeInt = 0
+        # number of classes; 0 for as many as the lists name
     mode: Literal['RGB', 'L'] = 'RGB'  # RGB reads three channels, L one (grey)
-    on_corrupt: Literal['refuse', 'skip'] = 'refuse'  # refuse stops at an image that cannot be read,
-                                                      # skip leaves it out and says so
-    num_workers: NonNegativeInt = 0  # processes that read images; 0 reads them in the main process
+    on_corrupt: Literal['refuse', 'skip'] = 'refuse'
+        # refuse stops at an image that cannot be read,
+        # skip leaves it out and says so
+    num_workers: NonNegativeInt = 0
+        # processes that read images; 0 reads them in the main process
 
 # %% ../../nbs/project/03_schema.ipynb #b1bcbb6b
 def _resized(): return [dict(name='Resize', size=[224, 224])]
@@ -32,23 +37,30 @@ def _resized(): return [dict(name='Resize', size=[224, 224])]
 @dataclass(frozen=True)
 class Transforms:
     "What happens to an image before the model sees it, in the words of torchvision.transforms.v2"
-    size: PositiveInt = 224  # height and width that the model receives, in pixels
-    train: list[str | dict] = field(default_factory=_resized)  # for training, in this order
-    valid: list[str | dict] = field(default_factory=_resized)  # for validation, in this order
-    mean: list[float] = field(default_factory=lambda: [.485, .456, .406])  # of each channel,
-                                                                     # from 0 to 1; subtracted
-    std: list[PositiveFloat] = field(default_factory=lambda: [.229, .224, .225])  # of each channel; divided by
+    size: PositiveInt = 224
+        # height and width that the model receives, in pixels
+    train: list[str | dict] = field(default_factory=_resized)
+        # for training, in this order
+    valid: list[str | dict] = field(default_factory=_resized)
+        # for validation, in this order
+    mean: list[float] = field(default_factory=lambda: [.485, .456, .406])
+        # of each channel, from 0 to 1; subtracted
+    std: list[PositiveFloat] = field(default_factory=lambda: [.229, .224, .225])
+        # of each channel; divided by
 
 # %% ../../nbs/project/03_schema.ipynb #22cf3412
 @dataclass(frozen=True)
 class Model:
     "Which network is trained"
-    type: Literal['base', 'custom'] = 'base'  # base takes architecture, custom takes custom_architecture
-    architecture: str = 'simple_cnn'  # simple_cnn, any torchvision classifier such as resnet18,
-                                      # timm:NAME, or file.py:function
+    type: Literal['base', 'custom'] = 'base'
+        # base takes architecture, custom takes custom_architecture
+    architecture: str = 'simple_cnn'
+        # simple_cnn, any torchvision classifier such as resnet18, timm:NAME, or
+        # file.py:function
     custom_architecture: str | None = None  # simple_cnn, or file.py:function
-    weights: str | None = None  # DEFAULT for torchvision's pretrained ones, a file,
-                                # or null to start from random weights
+    weights: str | None = None
+        # DEFAULT for torchvision's pretrained ones, a file, or null to start
+        # from random weights
 
     @property
     def name(self) -> str:
@@ -59,9 +71,11 @@ class Model:
 @dataclass(frozen=True)
 class Optimizer:
     "What updates the weights"
-    name: Literal['adamw', 'adam', 'sgd', 'rmsprop'] = 'adamw'  # adamw, adam, sgd or rmsprop
-    lr: PositiveFloat | Literal['auto'] = 1e-3  # highest learning rate;
-                                                # auto takes the newest suggestion of ml-lr-finder
+    name: Literal['adamw', 'adam', 'sgd', 'rmsprop'] = 'adamw'
+        # adamw, adam, sgd or rmsprop
+    lr: PositiveFloat | Literal['auto'] = 1e-3
+        # highest learning rate; auto takes the newest suggestion of
+        # ml-lr-finder
     weight_decay: NonNegativeFloat = .01  # pull of the weights towards zero
     momentum: ClosedUnitInterval = .9  # of sgd and rmsprop
 
@@ -69,13 +83,15 @@ class Optimizer:
 @dataclass(frozen=True)
 class Scheduler:
     "How the rate changes during the training"
-    name: Literal['onecycle', 'steplr', 'cosine', 'constant'] = 'onecycle'  # onecycle, steplr,
-                                                                            # cosine or constant
+    name: Literal['onecycle', 'steplr', 'cosine', 'constant'] = 'onecycle'
+        # onecycle, steplr, cosine or constant
     step_size: PositiveInt = 10  # epochs between two steps of steplr
     gamma: ClosedUnitInterval = .1  # factor of each step of steplr
-    pct_start: OpenUnitInterval = .3  # share of the steps for which onecycle rises
+    pct_start: OpenUnitInterval = .3
+        # share of the steps for which onecycle rises
     div_factor: PositiveFloat = 25.  # onecycle begins at lr divided by this
-    final_div_factor: PositiveFloat = 1e4  # onecycle ends at its first rate divided by this
+    final_div_factor: PositiveFloat = 1e4
+        # onecycle ends at its first rate divided by this
 
 # %% ../../nbs/project/03_schema.ipynb #e053efc7
 @dataclass(frozen=True)
@@ -84,37 +100,50 @@ class Training:
     num_epochs: PositiveInt = 10  # passes over the training images
     batch_size: PositiveInt = 32  # images in one step on each device
     devices: PositiveInt = 1  # processes, one for each GPU
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto'  # auto takes the best that is there
-    amp: Literal['bf16', 'fp16'] | None = None  # bf16 or fp16 computes in half precision, null does not
+    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto'
+        # auto takes the best that is there
+    amp: Literal['bf16', 'fp16'] | None = None
+        # bf16 or fp16 computes in half precision, null does not
     accumulation_steps: PositiveInt = 1  # batches for one update of the weights
-    clip: PositiveFloat | None = None  # largest norm of a gradient; null for any
-    label_smoothing: ClosedUnitInterval = 0.  # share of each label that is spread over the other classes
-    mixup_alpha: NonNegativeFloat = 0.  # above 0 blends pairs of images; 0.2 is customary
+    clip: PositiveFloat | None = None
+        # largest norm of a gradient; null for any
+    label_smoothing: ClosedUnitInterval = 0.
+        # share of each label that is spread over the other classes
+    mixup_alpha: NonNegativeFloat = 0.
+        # above 0 blends pairs of images; 0.2 is customary
 
 # %% ../../nbs/project/03_schema.ipynb #bf799469
 @dataclass(frozen=True)
 class Sweep:
     "How ml-lr-finder sweeps the rate, and how it reads the curve"
-    start_lr: PositiveFloat | None = None  # first rate; null lets the sweep choose
+    start_lr: PositiveFloat | None = None
+        # first rate; null lets the sweep choose
     end_lr: PositiveFloat | None = None  # last rate; null lets the sweep choose
     num_iter: PositiveInt | None = None  # steps; null lets the sweep choose
-    step_mode: Literal['exp', 'linear'] = 'exp'  # exp or linear spacing of the rates
-    diverge_threshold: PositiveFloat = 4.  # stop where the loss exceeds this many times the smallest so far;
-                                           # .inf for never
-    beta: ClosedUnitInterval | None = None  # how much the curve is smoothed; null follows the number of steps
+    step_mode: Literal['exp', 'linear'] = 'exp'
+        # exp or linear spacing of the rates
+    diverge_threshold: PositiveFloat = 4.
+        # stop where the loss exceeds this many times the smallest so far; .inf
+        # for never
+    beta: ClosedUnitInterval | None = None
+        # how much the curve is smoothed; null follows the number of steps
     skip_start: NonNegativeInt = 10  # points to ignore at the start
     skip_end: NonNegativeInt = 5  # points to ignore at the end
     rule: str = 'basin'  # basin, minimum, steepest, balanced, valley or slide
-    runs: PositiveInt | Literal['auto'] = 1  # sweeps; auto for as many as it takes until they agree
+    runs: PositiveInt | Literal['auto'] = 1
+        # sweeps; auto for as many as it takes until they agree
     use_mixup: bool = False  # also sweep with MixUp, and compare
 
 # %% ../../nbs/project/03_schema.ipynb #87191e19
 @dataclass(frozen=True)
 class Config:
     "All settings of a project"
-    seed: NonNegativeInt = 42  # of weights, order of the images and augmentation
-    deterministic: bool = False  # use algorithms that give the same bits each time, which may be slower
-    fold: NonNegativeInt | Literal['all'] = 0  # number of the fold, or all to train each of them
+    seed: NonNegativeInt = 42
+        # of weights, order of the images and augmentation
+    deterministic: bool = False
+        # use algorithms that give the same bits each time, which may be slower
+    fold: NonNegativeInt | Literal['all'] = 0
+        # number of the fold, or all to train each of them
     output_dir: str = 'runs'  # folder for all results
     data: Data = field(default_factory=Data)
     transforms: Transforms = field(default_factory=Transforms)
@@ -123,5 +152,6 @@ class Config:
     scheduler: Scheduler = field(default_factory=Scheduler)
     training: Training = field(default_factory=Training)
     lr_finder: Sweep = field(default_factory=Sweep)
-    stages: list[dict] = field(default_factory=list)  # for transfer learning: [{train: head, epochs: 3},
-                                                     # {train: last_stage, epochs: 10, lr: auto}]
+    stages: list[dict] = field(default_factory=list)
+        # for transfer learning: [{train: head, epochs: 3},
+        # {train: last_stage, epochs: 10, lr: auto}]

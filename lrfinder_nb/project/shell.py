@@ -29,7 +29,8 @@ def write_digits(folder,  # where to; made if it is not there
 # %% ../../nbs/project/18_shell.ipynb #142b5729
 QUICK_START = ('ml-split --raw_data data/digits/raw --folds 5', 'ml-init-config data/digits',
                'ml-lr-finder --config configs/digits_config.yaml --write',
-               'ml-train --config configs/digits_config.yaml --fold all --num_epochs 6')  # command lines
+               # command lines
+               'ml-train --config configs/digits_config.yaml --fold all --num_epochs 6')
 
 # %% ../../nbs/project/18_shell.ipynb #836f1708
 def quick_start(folder='demo_project',  # where to work

@@ -238,11 +238,11 @@ def _kept(old, folder, made, groups):
 
 # %% ../../nbs/project/06_splits.ipynb #11dccff0
 def split_folder(raw,  # folder of the images
-                 folds:'int|None'=None,  # folds; None for 5, or for the parts that are given
+                 folds:'int|None'=None,  # number of folds; None for 5 or given
                  test:float=0.,  # share of the test images
-                 valid:float=.2,  # share of the validation images where there is one fold
+                 valid:float=.2,  # share for validation in one fold
                  seed:int=0,  # of the shuffling
-                 group:'str|None'=None,  # regular expression or FILE.csv:COLUMN; what stays together
+                 group:'str|None'=None,  # regex or FILE.csv:COLUMN of a group
                  to=None,  # folder for the lists; None for the customary one
                  force:bool=False,  # split anew, whatever was there
                 ) -> tuple:

@@ -76,7 +76,8 @@ def look(folder:Folder,  # what `scan` found
 PRESETS = {'local': Training(num_epochs=10, batch_size=32),
            'one-gpu': Training(num_epochs=30, batch_size=64, amp='bf16'),
            'multi-gpu': Training(num_epochs=50, batch_size=64, devices=4, amp='bf16')}
-WORKERS = {'local': 0, 'one-gpu': 4, 'multi-gpu': 4}  # processes that read images, for each device
+# processes that read images, for each device
+WORKERS = {'local': 0, 'one-gpu': 4, 'multi-gpu': 4}
 
 # %% ../../nbs/project/10_start.ipynb #291efd26
 # mean and standard deviation that pretrained weights expect
@@ -113,9 +114,9 @@ def _suited(seen, model, pretrained, size):
 
 # %% ../../nbs/project/10_start.ipynb #1c70cd9c
 def first_config(dataset,  # folder of the data set
-                 model:'str|None'=None,  # name of the model; None for one that suits the size
+                 model:'str|None'=None,  # name of the model; None: by the size
                  pretrained:bool=False,  # begin with pretrained weights
-                 size:'int|None'=None,  # height and width for the model; None for what suits the images
+                 size:'int|None'=None,  # height and width; None: by the images
                  preset:str='local',  # name of the machine
                 ) -> tuple:
     "(settings, what was seen) for a folder of images"

@@ -72,7 +72,7 @@ def folds_of(config:Config  # the settings
     return list(range(_split_of(config).made['folds']))
 
 # %% ../../nbs/project/11_task.ipynb #57d57ec6
-# what makes an optimizer from parameters and settings, by name; sweep or training set the rate
+# functions that make an optimizer, by name; the rate is set later
 # what makes an optimizer from parameters and settings, by name
 OPTIMIZERS = dict(
     adamw=lambda weights, settings: torch.optim.AdamW(weights, 1e-3, weight_decay=settings.weight_decay),
@@ -83,7 +83,8 @@ OPTIMIZERS = dict(
         weights, 1e-3, momentum=settings.momentum, weight_decay=settings.weight_decay))
 
 # %% ../../nbs/project/11_task.ipynb #7af642a3
-STAGE = dict(train=str, epochs=int, lr=(float, int, str))  # keys of a stage and their types
+# keys of a stage and their types
+STAGE = dict(train=str, epochs=int, lr=(float, int, str))
 
 
 def _check_stage(where, stage):
@@ -140,7 +141,7 @@ def device_of(name:str  # auto, or the name of a device
 
 # %% ../../nbs/project/11_task.ipynb #75891375
 def check_images(dataset,  # an `ImageFiles`
-                 where:str,  # path of its transforms in the settings, for the error
+                 where:str,  # path of its transforms, for the error
                  most:int=8,  # images that are tried
                 ):
     "Refuse transforms that fail, or give images of different sizes; `UsageError` names an image"
@@ -169,7 +170,7 @@ class Task:
     "What a sweep and a training need, made from the settings"
     config:Config  # the settings
     fold:int=0  # number of the fold
-    train:str='all'  # which part of the model learns: all, head, last_stage or a path
+    train:str='all'  # what learns: all, head, last_stage or a path
     device:torch.device=field(init=False)  # where the model is
     classes:tuple=field(init=False)  # names of the classes
     train_dl:object=field(init=False)  # loader of the training images

@@ -28,7 +28,7 @@ from .svg import WIDTH, axes_layer, picture
 
 # %% ../../nbs/show/06_explorer.ipynb #2afc24fe
 REST = .35  # seconds without a move after which the controls rest
-_OPEN = WeakSet()  # explorers, so that those of one curve can agree about what is in use
+_OPEN = WeakSet()  # explorers, for those of a curve to agree on what is used
 
 # %% ../../nbs/show/06_explorer.ipynb #46b73ad9
 class LRExplorer(T.HasTraits):
@@ -41,17 +41,19 @@ class LRExplorer(T.HasTraits):
     in_use = T.Float(None, allow_none=True, help='the rate that is in use, whoever chose it')
 
     def __init__(self,
-                 curves,  # a `LossCurve`, or several: a list, or a dict of names to curves
-                 on_use=None,  # called with this explorer when "Use this rate" is pressed
+                 curves,  # a `LossCurve`, or several: a list, or a dict by name
+                 on_use=None,  # called with this explorer for "Use this rate"
                  *, in_use:float|None=None,  # the rate that is in use now
                  front=None,  # the display to take over; None for a new one
                  warning:str='',  # a sentence that stays among the notes
-                 **settings,  # where the controls begin, as in `suggest.analyse`
+                 **settings,  # where the controls begin, as in `analyse`
                 ):
         super().__init__(in_use=in_use)
         self.subject = One(curves) if isinstance(curves, LossCurve) else Several(named(curves))
-        first = analyse(self.subject.curves[0], **settings)      # refuses settings that mean nothing
-        beta = round(first.beta, beta_digits(first.beta))     # a slider moves in steps
+        # refuses settings that mean nothing
+        first = analyse(self.subject.curves[0], **settings)
+        # a slider moves in steps
+        beta = round(first.beta, beta_digits(first.beta))
         self._begin = dict(first.settings, beta=beta)
         self.on_use, self.warning, self.lock, self._timer = on_use, warning, RLock(), None
         self._width, self._view, self._quiet, self._said, self._files = WIDTH, None, False, '', 0
@@ -155,7 +157,8 @@ class LRExplorer(T.HasTraits):
             for name, value in (settings or {}).items():
                 if name in self.controls: self.controls[name].value = value
             known = tuple(n for n in hidden if n in self.subject.names)
-            self.by_hand, self.hidden = hand, known[:len(self.subject.names) - 1]      # one run stays
+            # one run stays
+            self.by_hand, self.hidden = hand, known[:len(self.subject.names) - 1]
         finally: self._quiet = False
         if self._state() != before: self.moved()
 

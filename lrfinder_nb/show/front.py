@@ -20,7 +20,8 @@ except ImportError as e:
 from .svg import as_img
 
 # %% ../../nbs/show/03_front.ipynb #754c42c6
-LAYERS = 'unread', 'raw', 'trend', 'band', 'rate', 'names'  # of the picture; the rest is its shell
+# of the picture; the rest is its shell
+LAYERS = 'unread', 'raw', 'trend', 'band', 'rate', 'names'
 
 # %% ../../nbs/show/03_front.ipynb #35520c68
 class Front(anywidget.AnyWidget):
@@ -31,8 +32,8 @@ class Front(anywidget.AnyWidget):
     shell, unread, raw, trend, band, rate, names = (T.Unicode().tag(sync=True) for _ in range(7))
 
     def __init__(self,
-                 holder,  # has `heard(asked)`, `still()`, the picture as SVG text, and `words()`
-                 **about,  # what seldom changes; `kind` is 'live', 'curve' or 'runs'
+                 holder,  # has `heard(asked)`, `still()` (SVG) and `words()`
+                 **about,  # what seldom changes; `kind`: live, curve or runs
                 ):
         self.holder, self.n, self.uid, self._twin = holder, 0, f'lrx-{uuid.uuid4().hex[:8]}', None
         super().__init__(about=dict(about, uid=self.uid))
@@ -71,7 +72,8 @@ class Front(anywidget.AnyWidget):
         self._twin = display(self.twin(), raw=True, display_id=self.uid)
         bundle = self._repr_mimebundle_()
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
-        display({**bundle, 'text/plain': ''}, raw=True)      # an untrusted page shows the plain text
+        # an untrusted page shows the plain text
+        display({**bundle, 'text/plain': ''}, raw=True)
 
 # %% ../../nbs/show/03_front.ipynb #13d19b8c
 HIDDEN = ('<style>.jp-OutputArea-child:has(.{uid})+.jp-OutputArea-child:not(:has(.lrx)){{display:none}}'

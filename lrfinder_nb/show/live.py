@@ -72,10 +72,10 @@ class Live:
     "A sweep as it happens, which becomes an explorer when it ends"
     def __init__(self,
                  lrs,  # rates that the sweep will visit, shape (n,)
-                 diverge_threshold:float=4.,  # times the smallest loss at which the sweep stops
-                 step_mode:str='exp',  # how the rates are spaced: 'exp' or 'linear'
-                 on_use=None,  # called with the explorer when "Use this rate" is pressed
-                 stop=None,  # called when Stop is pressed; None where nothing could be stopped
+                 diverge_threshold:float=4.,  # times the smallest loss, to stop
+                 step_mode:str='exp',  # spacing of the rates: 'exp' or 'linear'
+                 on_use=None,  # called with the explorer for "Use this rate"
+                 stop=None,  # called when Stop is pressed; None for no button
                 ):
         self.step_mode, self.diverge_threshold, self.on_use, self.stop = step_mode, diverge_threshold, on_use, stop
         self.explorer, self.can_stop, self.ended, self.svg, self.width = None, False, '', '', WIDTH
@@ -159,7 +159,7 @@ class LiveTraining:
     def __init__(self,
                  epochs:int,  # passes over the data
                  steps:int,  # steps of one
-                 stop=None,  # called when Stop is pressed; None where nothing could be stopped
+                 stop=None,  # called when Stop is pressed; None for no button
                 ):
         self.total, self.steps, self.stop, self.valid, self.said = epochs*steps, steps, stop, [], 'the training begins'
         self.done, self.table, self.svg, self.record, self.width = 0, '', '', None, WIDTH

@@ -18,8 +18,8 @@ from .plot import GREY, INK, colours_for
 from .svg import WIDTH, axes_layer, picture
 
 # %% ../../nbs/show/09_live_runs.ipynb #36a0f9a4
-def growing_svg(done,  # `Consensus` of the finished runs; None where there is none yet
-                growing,  # `Analysis` of the run on its way; None where it has no point yet
+def growing_svg(done,  # `Consensus` of the finished runs, or None
+                growing,  # `Analysis` of the run that grows, or None
                 width:int=WIDTH,  # of the picture, in pixels
                 **kw,  # `label`, `uid` and `ink` of `picture`
                ) -> str:
@@ -64,7 +64,8 @@ class LiveRuns:
     def finish(self, curve, error=None):
         "The sweep of a run has ended"
         self.rows = []
-        partial = bool(self.curves) and bool(curve) and curve.ended == 'stopped'      # does not count
+        # a stopped run does not count
+        partial = bool(self.curves) and bool(curve) and curve.ended == 'stopped'
         if curve and curve not in self.curves and not partial:
             self.curves.append(curve)
             self.found = consensus(self.curves)

@@ -20,7 +20,7 @@ from .svg import (AMBER, LEFT, TOP, WIDTH, Frame, axes_layer, dots, names_layer,
 
 # %% ../../nbs/show/02_pictures.ipynb #63881fa6
 def frame_of(analyses,  # `Analysis` of one or several curves
-             lrs:tuple|None=None,  # (lowest, highest) rate; None for those recorded
+             lrs:tuple|None=None,  # (lowest, highest); None: those recorded
              width:int=WIDTH,  # of the picture, in pixels
             ) -> Frame:
     "The frame that holds all curves"
@@ -148,8 +148,8 @@ SUGGESTED = ('suggestion', 'dash', ORANGE), ('its interval', 'band', ORANGE), ('
 
 # %% ../../nbs/show/02_pictures.ipynb #851902eb
 def curve_svg(analysis:Analysis,  # what was read from one curve
-              frame:Frame|None=None,  # where things go; None for the frame of this curve
-              interval:tuple|None=None,  # (low, high) of the suggested rate, to draw as a band
+              frame:Frame|None=None,  # where things go; None for the curve's
+              interval:tuple|None=None,  # (low, high) of the rate, for a band
               hand:float|None=None,  # a rate chosen by hand
               **kw,  # `label`, `uid` and `ink` of `picture`
              ) -> str:
@@ -185,8 +185,8 @@ def runs_legend(runs, colours) -> list:
 
 # %% ../../nbs/show/02_pictures.ipynb #83db67ab
 def runs_svg(runs,  # a `Consensus`
-             frame:Frame|None=None,  # where things go; None for the frame of these runs
-             interval:tuple|None=None,  # (low, high) of the recommended rate, to draw as a band
+             frame:Frame|None=None,  # where things go; None for the runs' own
+             interval:tuple|None=None,  # (low, high) of the rate, for a band
              hand:float|None=None,  # a rate chosen by hand
              **kw,  # `label`, `uid` and `ink` of `picture`
             ) -> str:

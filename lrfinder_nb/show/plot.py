@@ -17,8 +17,10 @@ from ..core.suggest import analyse
 from ..core.trend import ema, start_level
 
 # %% ../../nbs/show/00_plot.ipynb #82a9ec54
-BLUE, ORANGE, GREY = '#4c8ed9', '#e8833a', '#8c8c8c'  # trend, suggestion, what was not read
-COLOURS = (BLUE, '#3fa36c', '#c565b5', '#c2a02c', '#d9534f', '#5fb7c9', GREY)  # of several curves
+# trend, suggestion, what was not read
+BLUE, ORANGE, GREY = '#4c8ed9', '#e8833a', '#8c8c8c'
+# of several curves
+COLOURS = (BLUE, '#3fa36c', '#c565b5', '#c2a02c', '#d9534f', '#5fb7c9', GREY)
 INK = '#767676'  # for text that must read on white and on black
 
 # %% ../../nbs/show/00_plot.ipynb #d885b90c
@@ -153,9 +155,9 @@ def _words(analysis):
     return f'{analysis.suggestion}, rule {analysis.rule}'
 
 # %% ../../nbs/show/00_plot.ipynb #65f8ac9a
-def plot_curve(curve,  # a `LossCurve`, or several: a list, or a dict of names to curves
+def plot_curve(curve,  # a `LossCurve`, or several: a list, or a dict by name
                ax=None,  # matplotlib `Axes` to draw on; None for a new one
-               **settings,  # `beta`, `skip_start`, `skip_end`, `diverge_threshold`, `rule`, as in `suggest.analyse`
+               **settings,  # `beta`, `skip_start`, ..., `rule`, as in `analyse`
               ):
     "Draw raw losses, trend, suggestion with interval, and what was not read; returns the `Axes`"
     if isinstance(curve, LossCurve): return _plot_one(_axes(ax), analyse(curve, **settings))
@@ -234,7 +236,7 @@ def _draw_middle(ax, runs, colour=BLUE, label='median'):
 
 # %% ../../nbs/show/00_plot.ipynb #f0b05649
 def running_mean(losses,  # losses, shape (n,), n from 1
-                 total:int|None=None,  # steps in all, where more are to come; None for n
+                 total:int|None=None,  # steps in all, if more come; None for n
                 ) -> np.ndarray:
     "Mean over about a fiftieth of a training; losses that are not finite count as 0; shape (n,)"
     beta = 1 - 1/max(2, (total or len(losses))/50)

@@ -34,7 +34,7 @@ def _draw_values(ax, trials):
 
 # %% ../../nbs/show/08_plot_trials.ipynb #122fd0c8
 def plot_trials(trials,  # `Trials` or `Trainings`, as in `finder.trials`
-                curve=None,  # the `LossCurve` of the sweep to draw behind them, or None
+                curve=None,  # `LossCurve` of the sweep to draw behind, or None
                 ax=None,  # `Axes` to draw on; None for a new one
                ):
     "Draw the mean loss of each trial against its rate on an `Axes`, which is returned"

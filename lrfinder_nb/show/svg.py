@@ -27,7 +27,7 @@ class Frame:
     lrs: tuple  # (lowest, highest) rate
     losses: tuple  # (lowest, highest) loss
     log: bool = True  # whether rates lie on a log scale
-    log_loss: bool = False  # whether losses lie on a log scale; they are positive then
+    log_loss: bool = False  # whether losses, all positive, lie on a log scale
     width: int = WIDTH  # of the whole picture, in pixels
 
     @property
@@ -71,7 +71,7 @@ def decimate(x,  # increasing positions in tenths of a pixel, shape (n,)
 # %% ../../nbs/show/01_svg.ipynb #eebf22c1
 def path_data(x,  # positions, shape (n,), increasing
               y,  # the same, downwards
-              step:str='l%d %d',  # a format of two relative numbers: 'l%d %d' for a line
+              step:str='l%d %d',  # format of two numbers: 'l%d %d' for a line
               thin:bool=True,  # keep two points in each column
              ) -> str:
     "The `d` of an SVG path through the points"
@@ -235,7 +235,7 @@ def _sample(kind, colour):
 
 # %% ../../nbs/show/01_svg.ipynb #427c64d9
 def legend_layer(frame:Frame,  # where things go
-                 entries,  # (word, kind, colour) of each; kinds: 'line', 'thin', 'dash', 'dot', 'band'
+                 entries,  # (word, kind, colour); kinds: line, thin, dash, dot
                 ) -> tuple:
     "(SVG text below the picture, its height)"
     x, row, out = LEFT - 40, 0, ''

@@ -29,7 +29,7 @@ class Moment:
     record:Record  # rates and losses of the steps, rows of the epochs
     epochs:int  # epochs that were planned
     steps:int  # steps of one epoch
-    stop:Callable  # stop(why, ended='early') asks the training to end after this step
+    stop:Callable  # stop(why, ended='early') ends the training after this step
 
     @property
     def step(self) -> int:
@@ -85,7 +85,7 @@ class Watched:
     "One number of each epoch, and the best so far"
     def __init__(self,
                  monitor:str='valid_loss',  # its name in the row of an epoch
-                 mode:str|None=None,  # 'min' or 'max'; None for 'min' where the name ends in 'loss'
+                 mode:str|None=None,  # 'min' or 'max'; None: 'min' for a loss
                  min_delta:float=0.,  # what a better value must differ by
                 ):
         self.monitor, self.sign = monitor, _sign(monitor, mode)
@@ -107,8 +107,8 @@ class Watched:
 class EarlyStopping(Callback):
     "Ends a training that has not improved for some epochs"
     def __init__(self,
-                 monitor:str='valid_loss',  # what to watch, a name in the row of an epoch
-                 patience:int=3,  # epochs without improvement after which to stop, at least 1
+                 monitor:str='valid_loss',  # what to watch, in an epoch's row
+                 patience:int=3,  # epochs without improvement, at least 1
                  mode:str|None=None,  # 'min' or 'max', as in `Watched`
                  min_delta:float=0.,  # what counts as an improvement
                 ):
@@ -132,7 +132,7 @@ def _copies(model):
 class KeepBest(Callback):
     "Gives the model the weights of its best epoch when the training ends"
     def __init__(self,
-                 monitor:str='valid_loss',  # what to watch, a name in the row of an epoch
+                 monitor:str='valid_loss',  # what to watch, in an epoch's row
                  mode:str|None=None,  # 'min' or 'max', as in `Watched`
                 ): self.watched, self.weights = Watched(monitor, mode), {}
 
@@ -190,7 +190,7 @@ def _check_logger(to):
 class TrainingLog(Callback):
     "Writes losses, rates and epochs to a logger"
     def __init__(self,
-                 to,  # 'tensorboard', 'wandb', 'mlflow', or a function write(values, step)
+                 to,  # 'tensorboard', 'wandb', 'mlflow', or write(values, step)
                 ):
         _check_logger(to)
         self.to, self.written = to, 0
@@ -265,7 +265,7 @@ class TrainingDisplay(Callback):
     def end(self, now): self.view.finish(now.history)
 
 # %% ../../nbs/train/06_callbacks.ipynb #50bd3928
-def displays(progress  # True, False, or a view with methods `step`, `epoch` and `finish`
+def displays(progress  # True, False, or a view: `step`, `epoch`, `finish`
             ) -> list:
     "What shows a training, in the first process only"
     if not progress or not first(): return []

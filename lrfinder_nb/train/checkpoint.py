@@ -33,7 +33,7 @@ def _packed(state):
     return state.tolist() if isinstance(state, np.ndarray) else state
 
 # %% ../../nbs/train/02_checkpoint.ipynb #27003528
-def randomness(owners=()  # loaders, modules and other objects that may own generators
+def randomness(owners=()  # loaders, modules and others that own generators
               ) -> dict:
     "All random state, as tensors and plain numbers"
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -144,7 +144,7 @@ def _feed(digest, x):
     else: digest.update(f'{type(x).__name__} {x!r};'.encode())
 
 # %% ../../nbs/train/02_checkpoint.ipynb #b11baa6e
-def fingerprint(x  # tensors, and tuples, lists, sets and dicts of them and of plain values
+def fingerprint(x  # tensors, and containers of them and of plain values
                ) -> str:
     "A hash of `x` that any change of a type, a length or a value changes"
     digest = hashlib.sha256()

@@ -17,7 +17,7 @@ def _there(available):
     return {name for name, backend in accelerators.items() if backend.is_available()}
 
 # %% ../../nbs/train/00_device.ipynb #7ba26a78
-def best_device(available=None  # names of the devices that are there; None to look
+def best_device(available=None  # names of the devices there; None to look
                ) -> torch.device:
     "'cuda', 'mps' or 'cpu': the first of them that is there"
     return torch.device(next((name for name in ('cuda', 'mps') if name in _there(available)), 'cpu'))

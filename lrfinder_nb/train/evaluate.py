@@ -25,7 +25,7 @@ def _logits(output):
 
 # %% ../../nbs/train/03_evaluate.ipynb #484431ae
 def accuracy(output,  # logits, shape (b, classes)
-             target,  # class indices, shape (b,), or probabilities, shape (b, classes)
+             target,  # class indices, shape (b,), or probabilities, (b, c)
             ) -> torch.Tensor:
     "Share of the batch whose largest logit is at the target"
     classes = target if target.ndim == 1 else target.argmax(1)
@@ -44,7 +44,8 @@ def _spelled(name):
                      "pass metrics='accuracy', or a function by name: metrics=dict(error=f)")
 
 # %% ../../nbs/train/03_evaluate.ipynb #52383660
-COLUMNS = 'epoch', 'train_loss', 'valid_loss', 'lr', 'seconds'  # of a history, whatever is measured
+# of a history, whatever is measured
+COLUMNS = 'epoch', 'train_loss', 'valid_loss', 'lr', 'seconds'
 
 
 def _check_names(metrics):
@@ -55,7 +56,7 @@ def _check_names(metrics):
                              "pass another name")
 
 # %% ../../nbs/train/03_evaluate.ipynb #01b3901c
-def named_metrics(metrics  # None, 'accuracy', a metric that counts, or a dict of names to metrics
+def named_metrics(metrics  # None, 'accuracy', a counting metric, or a dict
                  ) -> dict:
     "Metrics by name; the name is empty for one that names its own values"
     if metrics is None: return {}

@@ -59,10 +59,10 @@ class History:
     "The record of a training"
     lrs: tuple = ()  # highest rate of the groups at each step
     losses: tuple = ()  # raw training loss of each step
-    epochs: tuple = ()  # a dict for each finished epoch, with its losses and metrics
+    epochs: tuple = ()  # a dict for each finished epoch, of losses and metrics
     ended: str = 'completed'  # 'completed', 'early', 'stopped' or 'non-finite'
     why: str = ''  # why it ended early
-    kept: int|None = None  # number of the epoch whose weights the model has; None for the last one
+    kept: int|None = None  # epoch of the weights that are kept; None: the last
 
     @property
     def best(self) -> 'dict|None':
@@ -139,7 +139,8 @@ def load_history(path  # file that `History.save` wrote
 # %% ../../nbs/train/01_history.ipynb #59422b0d
 def _fetched(losses):
     "Losses that are tensors as floats, averaged over all processes"
-    if len(losses) == ranks() == 1: return [losses[0].item()]       # the usual case on the CPU, and the cheapest
+    # the usual case on the CPU, and the cheapest
+    if len(losses) == ranks() == 1: return [losses[0].item()]
     return mean_of_ranks(torch.stack(losses)).tolist()
 
 # %% ../../nbs/train/01_history.ipynb #7f81ecb2

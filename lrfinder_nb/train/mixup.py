@@ -102,12 +102,13 @@ class Mixed:
             yield mixed
 
 # %% ../../nbs/train/05_mixup.ipynb #be3f68de
-def mixup(loader,  # iterable of (images, labels) of shapes (b, ...) and (b,), b from 2
-          alpha:float=.2,  # of the Beta distribution of the weight, positive; larger blends more
-          *, cutmix:bool=False,  # paste a rectangle instead of averaging; images of shape (b, c, h, w)
+def mixup(loader,  # batches (images, labels), shapes (b, ...) and (b,), b > 1
+          alpha:float=.2,  # of the Beta distribution; positive, larger blends
+          *, cutmix:bool=False,  # paste rectangles; images of (b, c, h, w)
           prob:float=1.,  # share of the batches that are blended, from 0 to 1
-          num_classes:int|None=None,  # number of classes; None for what the dataset says
-          seed:int|None=None,  # seed of the blending in every pass; None for torch's random state
+          num_classes:int|None=None,  # number of classes; None: the dataset's
+          seed:int|None=None,  # seed of the blending in every pass;
+                               # None for torch's random state
          ) -> Mixed:
     "The same loader with blended batches, (images, probabilities of shape (b, num_classes))"
     hint = '0.2 is customary, and without MixUp use the loader itself'
@@ -122,7 +123,7 @@ def mixup(loader,  # iterable of (images, labels) of shapes (b, ...) and (b,), b
 
 # %% ../../nbs/train/05_mixup.ipynb #7593798d
 def soft_cross_entropy(output,  # logits, shape (b, c)
-                       target,  # probabilities, shape (b, c), or class indices, shape (b,)
+                       target,  # probabilities, (b, c), or class indices, (b,)
                       ) -> torch.Tensor:
     "Mean cross-entropy, with blended labels and plain ones alike"
     return F.cross_entropy(output, target)

@@ -92,7 +92,8 @@ class _Training:
         self.callbacks, self.ending = _callbacks(plan), None
         self.told, self.steps = methods_of(self.callbacks), steps_of(train_dl, plan.accumulation_steps)
         self.total = plan.epochs*self.steps
-        self.last = max(1, round(plan.stop_at*self.total))      # the step after which it ends
+        # the step after which it ends
+        self.last = max(1, round(plan.stop_at*self.total))
 
     def now(self):
         "What callbacks see"
@@ -208,7 +209,8 @@ def _train(run, save):
 # %% ../../nbs/train/04_one_cycle.ipynb #6fd51d92
 def _checked(model, optimizer, loss_fn, train_dl, valid_dl, plan):
     "(facts, what the checkpoint holds or None) of a training that can be carried out"
-    TrainStep(model, optimizer, loss_fn, plan.step, clip=plan.clip)     # refuses what cannot be trained
+    # refuses what cannot be trained
+    TrainStep(model, optimizer, loss_fn, plan.step, clip=plan.clip)
     device = check_device(plan.device) if plan.device is not None else device_of(model)
     dtype = amp_dtype(plan.amp, device)
     facts = facts_of(model, optimizer, loss_fn, train_dl, valid_dl, plan, dtype)
@@ -246,8 +248,8 @@ def _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan):
 
 # %% ../../nbs/train/04_one_cycle.ipynb #4e780d90
 def train(model:nn.Module,  # the model
-          optimizer,  # made from its parameters; a list or dict of several steps them together
-          loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
+          optimizer,  # made from its parameters; a list or dict steps several
+          loss_fn,  # loss_fn(output, target) -> loss; None: the model's
           train_dl,  # loader of training batches, with a length
           valid_dl,  # loader of validation batches, or None
           plan:Plan,  # what to do
@@ -259,33 +261,34 @@ def train(model:nn.Module,  # the model
     with TURN, together(): return _begun(model, optimizer, loss_fn, train_dl, valid_dl, plan)
 
 # %% ../../nbs/train/04_one_cycle.ipynb #9183b7b0
-def fit_one_cycle(model:nn.Module,  # the model
-                  optimizer,  # made from its parameters; a list or dict of several steps them together
-                  loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
-                  train_dl,  # loader of training batches, with a length
-                  valid_dl=None,  # loader of validation batches
-                  *, max_lr,  # highest rate: a number, a suggestion, what several runs say, or one a group
-                  epochs:int=5,  # passes over the training data, at least 1
-                  metrics=None,  # 'accuracy', a torchmetrics object, or names with f(output, target)
-                  step=None,  # step(model, batch) -> loss, for batches that nothing else fits
-                  device=None,  # 'cuda', 'mps' or 'cpu' to move the model to; None for where it is
-                  amp=None,  # autocast: None, True, 'bf16' or 'fp16'
-                  accumulation_steps:int=1,  # batches per step
-                  clip:float|None=None,  # largest norm that a gradient may have; None for any
-                  channels_last:bool=False,  # the memory format that is faster for convolutions on CUDA
-                  compile:bool=False,  # `torch.compile` the model for the training
-                  div_factor:float=25.,  # the first rate is `max_lr/div_factor`
-                  final_div_factor:float=1e4,  # the last rate is the first over this
-                  pct_start:float=.3,  # share of the steps spent rising, in (0, 1)
-                  anneal:str='cos',  # 'cos' or 'linear'
-                  cycle_momentum:bool=True,  # let the momentum fall and rise against the rate
-                  checkpoint=None,  # file to save to after each epoch, and to go on from where it exists
-                  keep:str='last',  # weights to end with: 'last', or 'best' for the smallest validation loss
-                  stop_at:float=1.,  # share of the steps after which to end; the schedule is that of all
-                  callbacks=None,  # objects with methods `begin`, `step`, `epoch` or `end`; see `Callback`
-                  log_to=None,  # 'tensorboard', 'wandb', 'mlflow' or a function write(values, step)
-                  progress=True,  # True, False, or a view as in `displays`
-                 ) -> History:
+def fit_one_cycle(
+    model:nn.Module,  # the model
+    optimizer,  # made from its parameters, or a list or dict of several
+    loss_fn,  # loss_fn(output, target) -> loss; None: the model's own
+    train_dl,  # loader of training batches, with a length
+    valid_dl=None,  # loader of validation batches
+    *, max_lr,  # highest rate: a number, a suggestion, runs, or a list
+    epochs:int=5,  # passes over the training data, at least 1
+    metrics=None,  # 'accuracy', torchmetrics, or names with f(output, target)
+    step=None,  # step(model, batch) -> loss, for any other kind of batch
+    device=None,  # 'cuda', 'mps' or 'cpu' to move the model to; None: stay
+    amp=None,  # autocast: None, True, 'bf16' or 'fp16'
+    accumulation_steps:int=1,  # batches per step
+    clip:float|None=None,  # largest norm of the gradients; None for any
+    channels_last:bool=False,  # memory format, faster for convolutions on CUDA
+    compile:bool=False,  # `torch.compile` the model for the training
+    div_factor:float=25.,  # the first rate is `max_lr/div_factor`
+    final_div_factor:float=1e4,  # the last rate is the first over this
+    pct_start:float=.3,  # share of the steps spent rising, in (0, 1)
+    anneal:str='cos',  # 'cos' or 'linear'
+    cycle_momentum:bool=True,  # let momentum fall and rise against the rate
+    checkpoint=None,  # file to save after each epoch; resumed where it exists
+    keep:str='last',  # weights to end with: the 'last' or the 'best' (valid)
+    stop_at:float=1.,  # share of the steps after which to end; same schedule
+    callbacks=None,  # objects with methods of `Callback`: `begin`, `step`, ...
+    log_to=None,  # 'tensorboard', 'wandb', 'mlflow' or write(values, step)
+    progress=True,  # True, False, or a view as in `displays`
+) -> History:
     "Train with one cycle of the rate; Ctrl-C stops, a loss that is not finite raises `TrainingDiverged`"
     cycle = OneCycle(div_factor, final_div_factor, pct_start, anneal, cycle_momentum)
     plan = Plan(max_lr, epochs, cycle, metrics, step, device, amp, accumulation_steps, clip, channels_last,
@@ -295,12 +298,12 @@ def fit_one_cycle(model:nn.Module,  # the model
 # %% ../../nbs/train/04_one_cycle.ipynb #16f333d9
 def fit(model:nn.Module,  # the model
         optimizer,  # made from its parameters
-        loss_fn,  # loss_fn(output, target) -> loss; None where the model returns its loss
+        loss_fn,  # loss_fn(output, target) -> loss; None: the model's
         train_dl,  # loader of training batches, with a length
         valid_dl=None,  # loader of validation batches
         *, max_lr,  # highest rate, as in `fit_one_cycle`
-        schedule='one_cycle',  # 'one_cycle', 'cosine', 'step', 'constant', or one such as `Stepwise(5)`
-        **options,  # further arguments of `fit_one_cycle`, except those of its cycle
+        schedule='one_cycle',  # 'one_cycle', 'cosine', 'step', or a `Stepwise`
+        **options,  # more arguments of `fit_one_cycle`, but those of its cycle
        ) -> History:
     "Train with a schedule of the rate; all else is as in `fit_one_cycle`"
     if wrong := options.keys() - Plan.__dataclass_fields__.keys():

@@ -28,9 +28,9 @@ class Plan:
     "What a training is to do"
     max_lr:object  # highest rate, as in `max_rates`
     epochs:int=5  # passes over the training data
-    schedule:object='one_cycle'  # what the rate does on the way, as in `check_schedule`
+    schedule:object='one_cycle'  # what the rate does, as in `check_schedule`
     metrics:object=None  # as in `named_metrics`
-    step:object=None  # step(model, batch) -> loss, for batches that nothing else fits
+    step:object=None  # step(model, batch) -> loss, for any other batches
     device:object=None  # where to move the model; None for where it is
     amp:object=None  # autocast: None, True, 'bf16' or 'fp16'
     accumulation_steps:int=1  # batches per step
@@ -40,8 +40,8 @@ class Plan:
     checkpoint:object=None  # file to save to and to go on from
     keep:str='last'  # the weights to end with: 'last' or 'best'
     stop_at:float=1.  # share of the steps after which to end, in (0, 1]
-    callbacks:object=None  # objects with some of the methods `begin`, `step`, `epoch`, `end`
-    log_to:object=None  # 'tensorboard', 'wandb', 'mlflow' or write(values, step)
+    callbacks:object=None  # objects with some of the methods of `Callback`
+    log_to:object=None  # 'tensorboard', 'wandb', 'mlflow' or write(values)
     progress:object=True  # show the training: True, False or a view
 
     def __post_init__(self):

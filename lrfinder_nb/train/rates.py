@@ -71,7 +71,7 @@ class Constant:
 SCHEDULES = dict(one_cycle=OneCycle, cosine=Cosine, step=Stepwise, constant=Constant)
 
 
-def check_schedule(schedule  # a word, or a value such as `Stepwise(step_size=5)`
+def check_schedule(schedule  # a word, or a value such as `Stepwise(5)`
                   ):
     "The schedule as a value; `ValueError` for a word that stands for none"
     if isinstance(schedule, str) and schedule in SCHEDULES: return SCHEDULES[schedule]()
@@ -89,7 +89,7 @@ def _rate(max_lr):
     return check_rate('max_lr', getattr(max_lr, 'lr', max_lr))
 
 # %% ../../nbs/train/07_rates.ipynb #52165d64
-def max_rates(max_lr,  # a number, anything with an `lr`, or a list, one for each parameter group
+def max_rates(max_lr,  # a number, what has an `lr`, or a list, one a group
               optimizer,  # the optimizer
              ) -> list:
     "The highest rate of each parameter group, where no other scheduler sets it"
@@ -133,7 +133,8 @@ class Rates:
                  steps:int,  # steps of one
                 ):
         self.optimizer, self.total, self.kept = optimizer, max(epochs*steps, 2), _noted(optimizer)
-        for group in optimizer.param_groups: group.pop('initial_lr', None)  # of a scheduler that is gone
+        # of a scheduler that is gone
+        for group in optimizer.param_groups: group.pop('initial_lr', None)
         try:
             for group, lr in zip(optimizer.param_groups, max_lrs): _set_lr(group, lr)
             self.scheduler = schedule.scheduler(optimizer, max_lrs, self.total, steps)
