@@ -21,9 +21,9 @@ from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped,
 from ..engine.reach import reach
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
+from .attributes import Attributes, modules_of, samplers_of
 from .callbacks import KeepBest, Moment, displays, loggers
-from .checkpoint import (Attributes, fresh_workers, load_checkpoint, modules_of, resume,
-                                          samplers_of, save_checkpoint)
+from .checkpoint import Resumed, fresh_workers, load_checkpoint, save_checkpoint
 from .device import channels_last, check_device, place
 from .evaluate import evaluate
 from .history import History, Record
@@ -89,7 +89,7 @@ class _Training:
     def __init__(self, plan, model, step, rates, train_dl, valid_dl):
         self.plan, self.model, self.step, self.rates = plan, model, step, rates
         self.train_dl, self.valid_dl, self.record = train_dl, valid_dl, Record(step.device)
-        self.callbacks, self.ending = _callbacks(plan), None
+        self.callbacks, self.ending, self.resumed = _callbacks(plan), None, None
         self.told, self.steps = methods_of(self.callbacks), steps_of(train_dl, plan.accumulation_steps)
         self.total = plan.epochs*self.steps
         # the step after which it ends
@@ -121,6 +121,7 @@ def _step(run, now, batches):
     if run.plan.channels_last: batches = [channels_last(batch) for batch in batches]
     lr, loss = run.rates.lr, run.step(batches)
     run.rates.step()
+    if run.resumed: run.resumed.fits()
     bad = run.record.add(lr, loss)
     for f in run.told['step']: f(now)
     return bad
@@ -201,6 +202,7 @@ def _train(run, save):
     for f in run.told['begin']: f(now)
     try: bad = _epochs(run, now, save, good)
     except BaseException as error:
+        if run.resumed: run.resumed.failed(error)
         if not stopped(error): raise
         run.stop(ended='stopped')
         if ranks() == 1: run.record.fetch()
@@ -230,7 +232,9 @@ def _saver(run, facts, saved):
     path = run.plan.checkpoint
     if path is None: return None
     parts, owners = _parts(run), [run.train_dl, run.valid_dl, run.model, run.step.loss_fn, run.step.step]
-    if saved: run.record = Record(run.step.device, resume(path, saved, parts, owners))
+    if saved:
+        run.resumed = Resumed(path, saved, parts, owners)
+        run.record = Record(run.step.device, run.resumed.history)
     return lambda: save_checkpoint(path, facts, parts, owners, run.record.history())
 
 # %% ../../nbs/train/04_one_cycle.ipynb #6d5ac026

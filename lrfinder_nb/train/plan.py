@@ -16,8 +16,9 @@ from ..core.checks import check_count, check_number
 from ..engine.callbacks import check_callbacks
 from ..engine.parallel import ranks
 from ..engine.sweep import check_loader, check_valid
+from .attributes import samplers_of
 from .callbacks import loggers
-from .checkpoint import check_path, samplers_of
+from .checkpoint import check_path
 from .device import check_device
 from .evaluate import named_metrics
 from .rates import check_schedule, max_rates
