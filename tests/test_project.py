@@ -343,6 +343,12 @@ def test_finder_without_memory(home, capsys):
     ('--set trainin.clip=1', '--set trainin.clip: there is no key trainin.clip; did you mean training.clip?'),
     ('--set training.clip', '--set needs KEY=VALUE'),
     ('--set =3', "--set needs KEY=VALUE, got '=3'"),
+    ('--set training=3', '--set training: training is a section with keys of its own; set one of them, such as'),
+    ('--set optimizer.lr=null', '--set optimizer.lr must be a number above 0 or auto, got null'),
+    ('--set transforms.train=null', 'each entry text or a name with arguments, got null'),
+    ('--seed 4294967296', '--seed must be a whole number from 0 up to 2**32 - 1, got 4294967296'),
+    ('--use_mixup maybe', "--use_mixup must be true or false, got 'maybe'"),
+    ('-fold 1', 'no flag -fold; did you mean --fold?'),
     ('--devices 0', '--devices must be a whole number above 0, got 0'),
     ('--set model.type=custom', 'model.custom_architecture is empty'),
     ('--set model.architecture=nets.py', "'nets.py' names a file and no function in it"),
@@ -388,6 +394,35 @@ def test_bad_settings(home, text, words, capsys):
     (home/'bad.yaml').write_text(text)
     refused('lr-finder --config bad.yaml', words, capsys)
     assert not (home/'owned').exists()
+
+
+def test_a_misspelt_flag_that_is_needed(home, capsys):
+    refused('lr-finder --confg x.yaml', 'no flag --confg; did you mean --config?', capsys)
+    refused('split --raw-dat x', 'no flag --raw_dat; did you mean --raw_data?', capsys)
+
+
+def test_what_is_typed_is_read_by_its_type(home, capsys, monkeypatch):
+    "A name of digits is a name, and a switch that the file turns on can be turned off"
+    config = start(capsys)
+    config.write_text(set_value(config.read_text(), 'lr_finder.use_mixup', True))
+    line = f'lr-finder --config {config} --print_config'
+    assert "output_dir: '2024' " in ok(f'{line} --output_dir 2024', capsys)
+    monkeypatch.setenv('LRFINDER_DATA__DATA_DIR', '007')
+    said = ok(f'{line} --use-mixup false --set model.weights=null', capsys)
+    assert "data_dir: '007' " in said and 'use_mixup: false ' in said and 'weights: null ' in said
+
+
+def test_write_is_tried_before_the_sweep(home, capsys, monkeypatch):
+    config = start(capsys)
+    line = f'lr-finder --config {config} --write'
+    right = config.read_text()
+    start_of, end_of = right.index('optimizer:'), right.index('# How the rate changes')
+    config.write_text(f'{right[:start_of]}optimizer:\n{right[end_of:]}')
+    refused(line, 'optimizer.lr cannot be set in', capsys)
+    config.write_text(right)
+    monkeypatch.setattr('os.access', lambda path, mode: False)
+    refused(line, f"--write cannot change '{config}', which is write-protected", capsys)
+    assert not FOLDER.exists()
 
 
 def test_lists_that_somebody_edited(home, capsys):

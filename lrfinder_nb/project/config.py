@@ -19,7 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, get_loader
 from jsonargparse import typing as restricted
 
 from ..core.files import read_file
-from .schema import Config
+from .schema import Config, Seed
 
 # %% ../../nbs/project/04_config.ipynb #27f0b251
 class UsageError(ValueError):
@@ -59,7 +59,7 @@ def nearest(name:str,  # what the user wrote
 
 # %% ../../nbs/project/04_config.ipynb #14a123c6
 WORDS = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false',
-         dict: 'a name with arguments', NoneType: 'null',
+         dict: 'a name with arguments', NoneType: 'null', Seed: 'a whole number from 0 up to 2**32 - 1',
          restricted.PositiveInt: 'a whole number above 0',
          restricted.NonNegativeInt: 'a whole number from 0',
          restricted.PositiveFloat: 'a number above 0',
@@ -162,7 +162,7 @@ def _readable(name, tp, value):
     parser.add_argument('--value', type=tp)
     no_folder = str(value).strip('.') == '' or {'/', '\\'} & set(str(value))
     if name == 'data.dataset_name' and no_folder: raise ValueError
-    if isinstance(value, bool) and bool not in (tp, *get_args(tp)): raise ValueError
+    if isinstance(value, (bool, NoneType)) and type(value) not in (tp, *get_args(tp)): raise ValueError
     found = _plain(parser.parse_object({'value': value}).value)
     if not _finite(found, name == 'lr_finder.diverge_threshold'): raise ValueError
     return found
@@ -172,7 +172,8 @@ def _check(name, tp, value, where):
     "`value` as a value of type `tp`; `UsageError` that names the key otherwise"
     try: return _readable(name, tp, value)
     except (ArgumentError, ValueError, TypeError):
-        raise UsageError(f"{where(name)} must be {in_words(tp)}, got {value!r:.60}") from None
+        got = 'null' if value is None else f'{value!r:.60}'
+        raise UsageError(f"{where(name)} must be {in_words(tp)}, got {got}") from None
 
 # %% ../../nbs/project/04_config.ipynb #e2e36ce6
 def to_config(values:Mapping,  # values by path
@@ -193,19 +194,23 @@ PREFIX = 'LRFINDER_'  # of the environment variables that set a key
 def from_environment(env  # names and values, such as `os.environ`
                     ) -> dict:
     "Values by path that the environment sets"
-    names = {PREFIX + key.replace('.', '__').upper(): key for key in keys()}
+    known = keys()
+    names = {PREFIX + key.replace('.', '__').upper(): key for key in known}
     unknown = next((name for name in env if name.startswith(PREFIX) and name not in names), None)
     if unknown:
         raise UsageError(f"the environment sets {unknown}, and there is no such "
                          f"key{nearest(unknown, names)}")
-    return {names[name]: as_value(value) for name, value in env.items() if name in names}
+    return {names[name]: as_value(value, known[names[name]]) for name, value in env.items() if name in names}
 
 # %% ../../nbs/project/04_config.ipynb #c1da1d1d
-def as_value(text:str  # from a command line
+def as_value(text:str,  # from a command line
+             tp=None,  # the type of the setting
             ):
-    "What YAML reads in `text`; the text itself where it is no YAML"
-    try: return get_loader('yaml')(text) if text.strip() else text
+    "What YAML reads in `text`; the text itself where it is no YAML, or where the setting is text"
+    try: found = get_loader('yaml')(text) if text.strip() else text
     except (yaml.YAMLError, ValueError): return text
+    words = tp is str or str in get_args(tp)
+    return text if words and not isinstance(found, (str, NoneType)) else found
 
 # %% ../../nbs/project/04_config.ipynb #faf6916b
 def _source(path, name, env, changes, called):
@@ -215,6 +220,13 @@ def _source(path, name, env, changes, called):
     return f"the environment's {PREFIX}{name.replace('.', '__').upper()}"
 
 # %% ../../nbs/project/04_config.ipynb #2d5c4773
+def _unknown(key, known):
+    "Why there is no such key, in words"
+    inside = [name for name in known if name.startswith(f'{key}.')]
+    if inside: return f"{key} is a section with keys of its own; set one of them, such as {inside[0]}"
+    return f"there is no key {key}{nearest(key, known)}"
+
+# %% ../../nbs/project/04_config.ipynb #faf740f1
 def load_config(path,  # YAML file
                 changes:Mapping=(),  # values by path that win over the file
                 env=None,  # environment; None for that of the process
@@ -227,7 +239,7 @@ def load_config(path,  # YAML file
     env = from_environment(os.environ if env is None else env)
     known, changes, called = keys(), dict(changes), dict(called)
     if wrong := next((key for key in changes if key not in known), None):
-        raise UsageError(f"{called.get(wrong, wrong)}: there is no key {wrong}{nearest(wrong, known)}")
+        raise UsageError(f"{called.get(wrong, wrong)}: {_unknown(wrong, known)}")
     values = flat(parse_yaml(text, path), known, path) | env | changes
     return to_config(values, lambda name: _source(path, name, env, changes, called))
 
@@ -297,7 +309,9 @@ def set_value(text:str,  # content of a YAML file
     if changed is None:
         raise UsageError(f"{name} cannot be set in '{path}' by itself; "
                          f"write {name.split('.')[-1]}: {_value(value)} into its section by hand")
-    if flat(parse_yaml(changed, path), keys(), path) != flat(body, keys(), path) | {name: value}:
+    try: right = flat(parse_yaml(changed, path), keys(), path) == flat(body, keys(), path) | {name: value}
+    except UsageError: right = False
+    if not right:
         raise UsageError(f"{name} cannot be changed in '{path}' by itself; "
                          f"set it to {_value(value)} by hand")
     return changed

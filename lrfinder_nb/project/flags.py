@@ -6,7 +6,7 @@
 __all__ = ['COMMON', 'plain_flag', 'Parser', 'about', 'add_keys', 'with_config', 'settings_of']
 
 # %% ../../nbs/project/16a_flags.ipynb #45c3ae47
-import argparse, sys
+import argparse, re, sys
 
 from .config import UsageError, as_value, comments, in_words, keys, load_config, nearest
 from .schema import Config
@@ -28,16 +28,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message): raise UsageError(f"{message}; see {self.prog} --help")
 
+    def _refuse_unknown(self, words):
+        "Refuse a flag that does not exist, with the nearest that does"
+        known = self._option_string_actions
+        for flag in (word.split('=')[0] for word in words if re.match('--?[A-Za-z]', word)):
+            if flag in ('-h', '--help'): return
+            if flag not in known:
+                raise UsageError(f"{self.prog} has no flag {flag}{nearest(flag, known)}; see {self.prog} --help")
+
     def parse_args(self, args=None, namespace=None):
-        "Read the flags, with '-' and '_' alike; an unknown one is refused with the nearest known"
-        words = sys.argv[1:] if args is None else args
-        found, rest = self.parse_known_args([plain_flag(word) for word in words], namespace)
+        "Read the flags, with '-' and '_' alike"
+        words = [plain_flag(word) for word in (sys.argv[1:] if args is None else args)]
+        self._refuse_unknown(words)
+        found, rest = self.parse_known_args(words, namespace)
         if not rest: return found
-        flag = rest[0].split('=')[0]
-        if not flag.startswith('-'):
-            raise UsageError(f"{self.prog} does not know what {rest[0]!r:.60} is for; see {self.prog} --help")
-        meant = nearest(flag, self._option_string_actions)
-        raise UsageError(f"{self.prog} has no flag {flag}{meant}; see {self.prog} --help")
+        raise UsageError(f"{self.prog} does not know what {rest[0]!r:.60} is for; see {self.prog} --help")
 
 # %% ../../nbs/project/16a_flags.ipynb #282fddbf
 # flags of both commands that read settings, and the keys that they set
@@ -61,7 +66,7 @@ def add_keys(parser:Parser,  # where to
     known = keys()
     for flag, key in flags.items():
         kw = dict(metavar=flag.upper())
-        if known[key] is bool: kw = dict(action='store_const', const='true')
+        if known[key] is bool: kw |= dict(nargs='?', const='true')
         words = f'{about(key)} [{in_words(known[key])}]'
         parser.add_argument(f'--{flag}', help=words.replace('%', '%%'), **kw)
     parser.set_defaults(flags=flags)
@@ -96,5 +101,6 @@ def settings_of(args  # what was typed
                ) -> Config:
     "The settings: the file, the environment, then the flags"
     changes = list(_changes(args))
-    values = {key: as_value(text) for key, text, _ in changes}
+    known = keys()
+    values = {key: as_value(text, known.get(key)) for key, text, _ in changes}
     return load_config(args.config, values, called={key: typed for key, _, typed in changes})
