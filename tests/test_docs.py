@@ -100,7 +100,7 @@ def shot(page, name):
     if folder: page.screenshot(path=Path(folder)/f'{name}.png', full_page=True)
 
 
-CUT = """[...document.querySelectorAll('.highlight pre')].filter(e => e.scrollWidth > e.clientWidth + 1)
+CUT = """[...document.querySelectorAll('.highlight pre, .cell_output')].filter(e => e.scrollWidth > e.clientWidth + 1)
   .map(e => e.textContent.slice(0, 60))"""
 BROKEN = '[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)'
 
@@ -122,7 +122,7 @@ def test_every_page(html, url, new_page, scheme):
         grave = [v for v in found if v['impact'] in ('serious', 'critical')]
         bad += [f'{name}: {v["id"]}: {n["target"]}: {n["html"][:150]}' for v in grave for n in v['nodes'][:3]]
         bad += [f'{name}: a picture that does not show: {alt}' for alt in page.evaluate(BROKEN)]
-        bad += [f'{name}: code that is cut off: {code}' for code in page.evaluate(CUT)]
+        bad += [f'{name}: cut off on the right: {words}' for words in page.evaluate(CUT)]
         bad += [f'{name}: a picture without words' for _ in page.locator('img:not([alt]), img[alt=""]').all()]
         shot(page, f"{name[:-5].replace('/', '-')}-{scheme}")
         page.set_viewport_size(dict(width=390, height=844))
