@@ -1,6 +1,7 @@
 // The front end of the explorer, the live sweep and the live training. The kernel reads and draws; this module places
 // what was drawn, holds the controls, and draws by itself only what follows the pointer. No rule is computed here.
-const NS = 'http://www.w3.org/2000/svg', LAYERS = ['unread', 'raw', 'trend', 'band', 'rate', 'names'], LATE = 1500
+const NS = 'http://www.w3.org/2000/svg', LAYERS = ['unread', 'raw', 'trend', 'band', 'rate', 'names']
+const LATE = 1500, NUDGE = 12      // milliseconds
 const CSS = `
 .lrx{max-width:1600px;line-height:1.4;font-family:system-ui,sans-serif;font-size:14px;container-type:inline-size;
 color:var(--jp-content-font-color1,var(--vscode-foreground,inherit))}
@@ -69,13 +70,16 @@ function hide(uid) {      // the picture for files without a kernel stands befor
 }
 
 // ---- one question at a time: what changes meanwhile is asked once, when the answer is there
+// Jupyter's server holds a small message back until the one before it is acknowledged (Nagle's algorithm), and a
+// browser puts that off by 40 ms unless it has something to send: an empty message follows a question that is open.
 
 function asker(model, waiting) {
-  let n = 0, busy = 0, next = null, late = 0
+  let n = 0, busy = 0, next = null, late = 0, nudge = 0
   const send = question => {
     busy = n = Math.max(n, model.get('reading').n || 0) + 1
     model.set('asked', {...question, n})
     model.save_changes()
+    nudge = setTimeout(() => model.send?.({}), NUDGE)
     late = setTimeout(() => waiting(true), LATE)
   }
   return {
@@ -87,11 +91,12 @@ function asker(model, waiting) {
     answered(r) {
       if (!busy || r.n < busy) return
       clearTimeout(late)
+      clearTimeout(nudge)
       waiting(false)
       busy = 0
       if (next) { const question = next; next = null; send(question) }
     },
-    stop() { clearTimeout(late) },
+    stop() { clearTimeout(late); clearTimeout(nudge) },
   }
 }
 
