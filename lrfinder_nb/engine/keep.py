@@ -6,7 +6,7 @@
 __all__ = ['PLACES', 'keep_dict', 'keep_attributes', 'free_bytes', 'place', 'copied', 'keep_tensor', 'keep']
 
 # %% ../../nbs/engine/00c_keep.ipynb #b14818e5
-import array, math, os, tempfile, types
+import array, math, operator, os, tempfile, types
 from collections import OrderedDict, deque
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from .reach import _slot_names, entries_of, kind_of, slots
 # %% ../../nbs/engine/00c_keep.ipynb #bddeede9
 def _same(a, b):
     "Whether two sequences hold the same objects"
-    return len(a) == len(b) and all(x is y for x, y in zip(a, b))
+    return len(a) == len(b) and all(map(operator.is_, a, b))
 
 # %% ../../nbs/engine/00c_keep.ipynb #69238bf8
 def keep_dict(x:dict):
@@ -28,7 +28,7 @@ def keep_dict(x:dict):
     kind = OrderedDict if isinstance(x, OrderedDict) else dict
     keys, values = list(kind.keys(x)), list(kind.values(x))
     def back():
-        if _same(list(kind.keys(x)), keys) and _same(list(kind.values(x)), values): return
+        if _same(kind.keys(x), keys) and _same(kind.values(x), values): return
         kind.clear(x)
         for k, v in zip(keys, values): kind.__setitem__(x, k, v)
     return back
@@ -79,8 +79,8 @@ def keep_attributes(x,  # any object with attributes
 def _set_attributes(x, held, old):
     "Bring the `__dict__` of `x`, which was `held`, to the entries `old`"
     if x.__dict__ is not held: object.__setattr__(x, '__dict__', held)
-    now = {k: v for k, v in held.items() if k != '_iterator'}
-    if _same(list(now), list(old)) and _same(list(now.values()), list(old.values())): return
+    now = {k: v for k, v in held.items() if k != '_iterator'} if '_iterator' in held else held
+    if _same(now, old) and _same(now.values(), old.values()): return
     for k in set(held) - set(old) - {'_iterator'}: del held[k]
     held.update(old)
 
