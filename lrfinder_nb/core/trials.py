@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'SHORT', 'TAIL', 'FALLEN', 'MOST', 'FAR', 'LEARNED', 'Trial', 'trial_steps', 'grid_rate', 'grid_number',
-           'next_number', 'reconciled', 'Trials', 'Verified']
+           'next_number', 'likely_numbers', 'reconciled', 'Trials', 'Verified']
 
 # %% ../../nbs/core/12_trials.ipynb #8aa417fd
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -74,6 +75,18 @@ def next_number(values:dict,  # value of each rate tried, by number on the grid
     # all blew up: go lower
     if not math.isfinite(values[best]): return min(values) - 1
     return next((k for k in (best + 1, best - 1) if k not in values), None)
+
+# %% ../../nbs/core/12_trials.ipynb #2eb00f3a
+def likely_numbers(ask:Callable,  # ask(values, start), such as `next_number`
+                   values:dict,  # value of each tried rate, by its number
+                   start:int,  # number of the rate to begin with
+                  ) -> list:
+    "The number that a climb asks for now, and those that it may ask for after it"
+    number, low = ask(values, start), min(values.values(), default=0.)
+    if number is None: return []
+    better = low - 1 if math.isfinite(low) else 0.
+    after = [ask({**values, number: value}, start) for value in (better, math.inf)]
+    return [number, *dict.fromkeys(k for k in after if k is not None)]
 
 # %% ../../nbs/core/12_trials.ipynb #f1f34b90
 FAR = .9  # decades between sweep and trials from which the sweep is wrong

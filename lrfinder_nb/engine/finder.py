@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..core.checks import check_count, check_threshold
-from ..core.coarse import coarse_lrs, focus
+from ..core.coarse import coarse_lrs
 from ..core.curve import LossCurve, load_curve, save_curve, sparkline
 from ..core.diagnose import diagnose
 from ..core.suggest import Analysis, Suggestion, analyse
@@ -31,7 +31,8 @@ from .progress import bar_of, cell_number, chosen, view_of
 from .record import coarse_to_fine, record, swept_lrs
 from .state import check_preserve
 from .sweep import check_group, check_loader, check_valid
-from .verify import Schedule, check_lengths, full_trainings, short_trials, trials_cost
+from .verify import Schedule, check_lengths, full_trainings, place_to_start, short_trials, trials_cost
+from .workers import hired
 
 # %% ../../nbs/engine/08_finder.ipynb #3859d71e
 def _check_sweep(task, diverge_threshold, background):
@@ -42,14 +43,6 @@ def _check_sweep(task, diverge_threshold, background):
     check_count('accumulation_steps', task.accumulation_steps)
     check_group(task.optimizer, task.group)
     if background: check_background(task.model)
-
-# %% ../../nbs/engine/08_finder.ipynb #b4cfbaea
-def _place_to_start(analysis):
-    "(the sweep's answer or None, the rate at which trials begin) of an analysis"
-    coarse = analysis.curve.coarse
-    if analysis.problem and coarse: return None, 10**focus(coarse)
-    # without a rate, it refuses in the words of the analysis
-    return (analysis.suggestion.lr,)*2
 
 # %% ../../nbs/engine/08_finder.ipynb #6e222d90
 def _line(finder):
@@ -146,6 +139,7 @@ class LRFinder:
         seed:int|None=None,  # seed of them; None for the state as it is
         progress=True,  # show a bar; or a view with `point` and `finish`
         background:bool=False,  # return at once and train in a thread
+        executor=None,  # a process pool, Dask's, ...: trains at several rates
         **training,  # further arguments of `fit_one_cycle`
     ) -> 'LRFinder':
         "Train at rates around the answer and put everything back; `suggestion` is verified then"
@@ -156,19 +150,20 @@ class LRFinder:
         task = replace(task, group=self.curve.ran_on.get('group'))
         check_verified(self._curves, epochs)
         check_count('orders', orders)
-        swept, start = _place_to_start(self.analyse())
-        stopping = Event()
-        if epochs is None:
+        swept, start = place_to_start(self.analyse())
+        stopping, plan = Event(), None
+        hold()
+        if epochs is None: task = replace(task, train_dl=rereadable(train_dl))
+        else: plan = Schedule(valid_dl, epochs, horizon, judge, weights, most, training)
+        workers = hired(executor, (task, plan), stopping)
+        if plan is None:
             about, at_most = trials_cost(orders)
             view = chosen(progress, partial(bar_of, about, f'about {about} steps, at most {at_most}'))
-            task = replace(task, train_dl=rereadable(train_dl))
-            run = partial(short_trials, task, start, swept, self._keep_trials, orders, view, stopping)
+            run = partial(short_trials, task, start, swept, self._keep_trials, orders, view, stopping, workers)
         else:
-            plan = Schedule(valid_dl, epochs, horizon, judge, weights, most, training)
             view = chosen(progress, partial(bar_of, plan.trainings, f'{plan.trainings} trainings at most'))
             start = start if self.problem else self.suggestion.lr
-            run = partial(full_trainings, task, start, plan, self._keep_trials, view, stopping, keep)
-        hold()
+            run = partial(full_trainings, task, start, plan, self._keep_trials, view, stopping, keep, workers)
         return self._start(run, view, stopping, background)
 
     def _start(self, run, view, stopping, background):

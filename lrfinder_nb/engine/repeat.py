@@ -9,6 +9,7 @@ __all__ = ['Repeats', 'repeat', 'Sources', 'sources']
 import math
 from dataclasses import dataclass, field, replace
 from html import escape
+from itertools import islice
 
 import numpy as np
 
@@ -16,11 +17,12 @@ from ..core.checks import check_count, check_number
 from ..core.consensus import Consensus, diagnose_runs
 from ..core.spread import mean_interval
 from ..core.suggest import NoSuggestion, analyse
-from .executors import check_executor, elsewhere
+from .executors import elsewhere
 from .groups import training_rates
 from .optimizers import joined
 from .runs import RunPlan, RunsBar, check_make, fresh, in_turn, runs_view, samplers
 from .state import preserved, set_seed
+from .workers import check_executor
 
 # %% ../../nbs/engine/09_repeat.ipynb #f0ff7265
 def _answered(curve, trials=None, **settings):
@@ -226,6 +228,7 @@ def sources(make,  # make() -> (model, optimizer), fresh ones
             runs:int=5,  # sweeps for each source, from 2
             seed:int=0,  # first seed
             *, verify:bool=False,  # let short trainings follow each sweep
+            executor=None,  # a process pool, Dask's, ...: makes several at once
             progress:bool=True,  # show each run as it grows; a bar in terminals
             **kw,  # arguments of `LRFinder` and of `range_test`, as in `repeat`
            ) -> Sources:
@@ -236,12 +239,14 @@ def sources(make,  # make() -> (model, optimizer), fresh ones
         raise TypeError(f"train_dl must be a DataLoader with shuffle=True, "
                         f"got {type(train_dl).__name__}; without a random sampler "
                         "the order of the data cannot be varied by itself")
-    plan, found, before = RunPlan(make, loss_fn, train_dl, verify, kw), {}, []
-    view = RunsBar(4*runs, plan.steps, progress)
+    if executor is not None: check_executor(executor)
+    plan, seeds = RunPlan(make, loss_fn, train_dl, verify, kw), {x: _seeds(x, seed, runs) for x in (*PARTS, 'all')}
+    view, flat = RunsBar(4*runs, plan.steps, progress), [one for own in seeds.values() for one in own]
     with preserved(train_dl):
-        for name in (*PARTS, 'all'):
-            seeds = _seeds(name, seed, runs)
-            done = list(in_turn(plan, seeds, view, before))
-            found[name] = _repeats(plan, done, seeds, runs, tuple(f'{name} {i}' for i in range(runs)))
-    view.close()
-    return Sources(found)
+        turns = in_turn(plan, flat, view, []) if executor is None else elsewhere(plan, flat, view, executor)
+        try: done = iter(list(turns))
+        finally:
+            turns.close()
+            view.close()
+    numbered = lambda name: tuple(f'{name} {i}' for i in range(runs))
+    return Sources({x: _repeats(plan, [*islice(done, runs)], own, runs, numbered(x)) for x, own in seeds.items()})

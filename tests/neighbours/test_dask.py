@@ -13,7 +13,7 @@ distributed = pytest.importorskip('distributed', reason=MISSING)
 
 from conftest import loader, net  # noqa: E402
 
-from lrfinder_nb import repeat  # noqa: E402
+from lrfinder_nb import LRFinder, repeat  # noqa: E402
 
 
 def make():
@@ -46,3 +46,14 @@ def test_a_run_of_a_killed_worker_is_made_again(held, tmp_path):
         killer.join()
     assert curves(away) == curves(home) and away.trials == home.trials
     assert len(set(begun.read_text().split())) == 3       # two, and the one in place of the killed one
+
+
+def test_a_verification_on_the_workers_of_dask(held):
+    held('distributed', 'verify')
+    torch.manual_seed(0)
+    finder = LRFinder(*make(), nn.CrossEntropyLoss()).range_test(loader(), seed=0, progress=False)
+    workers = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with distributed.LocalCluster(**workers) as cluster, distributed.Client(cluster) as client:
+        more = dict(executor=client.get_executor(), orders=2, seed=0, progress=False)
+        away = finder.verify(loader(), **more).trials
+    assert away == finder.verify(loader(), orders=2, seed=0, progress=False).trials
