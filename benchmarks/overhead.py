@@ -104,15 +104,17 @@ class Paired:
     "`steps` batches; before every `block` of them, as many bare steps are run and timed"
     def __init__(self, step, batches, steps, block):
         self.step, self.batches, self.steps, self.block = step, batches, steps, block
-        self.asked, self.given = [], []
     def __len__(self): return self.steps
     def __iter__(self):
         for i in range(self.steps):
             if i % self.block == 0:
-                self.asked.append(clock())
+                asked = clock()
                 for b in self.batches[:self.block]: self.step(b)
-                self.given.append(clock())
-            yield self.batches[i % self.block]
+                TIMES.append((asked, clock()))
+            yield self.batches[i % len(self.batches)]
+
+
+TIMES = []      # when bare steps began and ended; not in the loader, which the finder puts back
 
 
 @contextlib.contextmanager
@@ -135,6 +137,7 @@ def sweep_once(contender, task, blocks, block):
     "Of one sweep: (its step over the bare one, bare seconds a step, seconds beside the steps)"
     torch.manual_seed(0)
     steps = blocks*block + 1        # the last step is a block of its own
+    TIMES.clear()
     (net, batches), (twin, _) = task(), task()
     loader = Paired(bare_step(twin, sgd(twin)), (batches*2)[:block], steps, block)
     with terminal():
@@ -142,7 +145,7 @@ def sweep_once(contender, task, blocks, block):
         start = clock()
         run(loader)
         end = clock()
-    asked, given = np.array(loader.asked), np.array(loader.given)
+    asked, given = np.array(TIMES).T
     assert len(asked) == blocks + 1, f"the sweep took {len(asked)} blocks, not {blocks + 1}"
     theirs, alone = (asked[1:] - given[:-1])/block, (given - asked)/block
     fixed = asked[0] - start + end - given[-1] - np.median(theirs)
@@ -159,26 +162,14 @@ def race(contenders, task, blocks, block, rounds):
     return quiet, {name: scaled(rows) for name, rows in found.items()}
 
 
-class Beside:
-    "Batches, before each of which a plain loop makes the same step; its seconds are appended to `PLAIN`"
-    def __init__(self, step, batches): self.step, self.batches = step, batches
-    def __len__(self): return len(self.batches)
-    def __iter__(self):
-        for batch in self.batches:
-            PLAIN.append(time_of(lambda: self.step(batch)))
-            yield batch
-
-
-PLAIN = []      # not in the loader, which the finder puts back
-
-
 def short_trainings(net, batches, finder):
     "(seconds of one `verify` over those of the same steps of a plain loop between them, plain seconds a step)"
-    PLAIN.clear()
+    TIMES.clear()
     twin = copy.deepcopy(net)
-    loader = Beside(bare_step(twin, sgd(twin)), batches)
+    loader = Paired(bare_step(twin, sgd(twin)), batches, len(batches), 1)
     whole = time_of(lambda: finder.verify(loader, progress=False))
-    return whole/sum(PLAIN) - 1, sum(PLAIN)/len(PLAIN)
+    plain = sum(given - asked for asked, given in TIMES)
+    return whole/plain - 1, plain/len(TIMES)
 
 
 def time_of(f):

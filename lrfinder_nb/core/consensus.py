@@ -228,7 +228,7 @@ def _beyond_window(c):
     if len(c.runs) - len(c.failed) < 2 or c.pooled.problem: return
     rates = rule_rates(c.pooled)
     low, high = rates['steepest'], rates['minimum']*minimum_divisor(c.pooled.trend.lrs[c.pooled.kept])
-    out = [n for n, a in zip(c.names, c.runs) if not a.problem and not low/1.5 <= a.found.lr <= high]
+    out = [n for n, a in zip(c.names, c.runs) if not a.problem and not low/1.5 <= a.found.lr <= 1.5*high]
     if not out: return
     window = f"{low:.1e}, the steepest descent, to {high:.1e}, the smallest loss"
     yield Symptom('beyond the window', f"{', '.join(out)} of {len(c)} runs gave a rate outside the window "

@@ -115,11 +115,17 @@ STEP = math.log10(2.2)/3  # a third of a step of the grid, in decades
 
 def _suggestion(t):
     "The suggestion of the trainings"
+    mean, spread = _weighted(t)
+    half = STEP + spread
+    return Verified(10**mean, 'trained', _why(t), (10**(mean - half), 10**(mean + half)))
+
+
+def _weighted(t):
+    "Mean and standard deviation of log10 of the rates, weighted by how good their values are"
     rates = np.log10([*t.values])
     weights = near_weights(rates, np.array([*t.values.values()]))
     mean = float((weights*rates).sum())
-    half = STEP + math.sqrt(float((weights*(rates - mean)**2).sum()))
-    return Verified(10**mean, 'trained', _why(t), (10**(mean - half), 10**(mean + half)))
+    return mean, math.sqrt(float((weights*(rates - mean)**2).sum()))
 
 
 def _why(t):
@@ -129,7 +135,9 @@ def _why(t):
     shown = {x.lr: x.row.get(t.judge, x.value) for x in t.trainings}
     others = [f'{shown[lr]:.3g} at {lr:.0e}' for lr in t.values if lr != t.best.lr]
     beside = f" ({shown[t.best.lr]:.3g}; {', '.join(others)})" if others else ''
-    return f'{len(t)} {length}: {t.judge} is best at {t.best.lr:.0e}{beside}'
+    mean = 10**_weighted(t)[0]
+    moved = f'; weighted by these values, the rates give {mean:.1e}' if abs(mean/t.best.lr - 1) > .05 else ''
+    return f'{len(t)} {length}: {t.judge} is best at {t.best.lr:.0e}{beside}{moved}'
 
 
 def _table(t):

@@ -184,12 +184,18 @@ STEADY = .05  # standard deviation in decades, over other weights and batches
 
 def _verified(t):
     "The suggestion of the trials"
+    trained, spread = _trained(t)
+    x = reconciled(trained, None if t.swept is None else math.log10(t.swept))
+    half = FRESH*math.hypot(STEADY, .5*spread)
+    return Verified(10**x, 'verified', _why(t), (10**(x - half), 10**(x + half)))
+
+
+def _trained(t):
+    "Mean and standard deviation of log10 of the rates, weighted by how low their losses are"
     rates, values = np.log10([*t.values]), np.array([*t.values.values()])
     w = low_weights(values, t.first)
-    trained = float((w*rates).sum())
-    x = reconciled(trained, None if t.swept is None else math.log10(t.swept))
-    half = FRESH*math.hypot(STEADY, .5*math.sqrt(float((w*(rates - trained)**2).sum())))
-    return Verified(10**x, 'verified', _why(t), (10**(x - half), 10**(x + half)))
+    mean = float((w*rates).sum())
+    return mean, math.sqrt(float((w*(rates - mean)**2).sum()))
 
 
 def _why(t):
@@ -198,7 +204,16 @@ def _why(t):
     others = [f'{v:.2g} at {lr:.0e}' for lr, v in t.values.items() if lr != t.best]
     beside = f" ({t.values[t.best]:.2g}; {', '.join(others)})" if others else ''
     many = f'{len(t.values)} rates' if len(t.values) > 1 else 'one rate'
-    return f'{longest} steps of training at {many}: the mean loss is lowest at {t.best:.0e}{beside}'
+    return f'{longest} steps of training at {many}: the mean loss is lowest at {t.best:.0e}{beside}; {_place(t)}'
+
+
+def _place(t):
+    "Where the answer lies between trainings and sweep, in words"
+    trained = 10**_trained(t)[0]
+    if t.swept is None: return f'weighted by these losses, the rates give {trained:.1e}'
+    if abs(math.log10(trained/t.swept)) > FAR:
+        return f'that is so far from the {t.swept:.1e} of the sweep that the trainings alone decide'
+    return f'the answer lies halfway between their {trained:.1e} and the {t.swept:.1e} of the sweep'
 
 # %% ../../nbs/core/12_trials.ipynb #4792e65e
 def _table(t):

@@ -17,6 +17,8 @@ class Bar:
     def __init__(self, total, words=''):
         from fastprogress.fastprogress import progress_bar
         self.bar, self.i, self.words = progress_bar(range(total), total=total), 0, words
+        # a bar for trainings, whose end is not that of the curve
+        self.trains = bool(words)
         self.bar.comment = words
         self.bar.update(0)
 
@@ -32,10 +34,11 @@ class Bar:
         self.bar.update(self.i)
 
     def finish(self, curve, error, said=''):
-        "The end; `said`, or how the curve ended, is shown where it came early"
+        "The end; `said`, or how the sweep ended, is shown where it came early"
         if self.i < self.bar.total:
             self.bar.total = max(self.i, 1)
-            self.bar.comment = said or (curve.ended if curve else 'failed')
+            ended = 'failed' if error or not curve else '' if self.trains else curve.ended
+            self.bar.comment = said or ended
             self.bar.update(self.bar.total)
         if not hasattr(self.bar, 'out'): print()
 
