@@ -1,4 +1,5 @@
 """The tools of a project as a person at a shell uses them: the right way, and in every wrong way"""
+import io
 import json
 import os
 import signal
@@ -154,7 +155,12 @@ def test_split_names_what_is_odd(home, capsys):
     (raw/'dot/copy.png').write_bytes((raw/'bar/zero.png').read_bytes())
     (raw/'box/broken.png').write_text('<html>')
     (raw/'empty').mkdir()
+    (raw/'bar/photo.heic').write_text('')
+    (raw/'bar/gone.png').symlink_to('nowhere')
+    (raw/'bar/circle').symlink_to(raw)
     said = ok('split --raw_data data/shapes/raw --folds 5', capsys)
+    assert '61 images of 3 classes' in said and 'INFO     | other files are left alone: 1 .heic' in said
+    assert 'bar/gone.png (its link leads nowhere)' in said
     assert 'box/broken.png (it does not begin like an image)' in said
     assert 'classes without images are left out: empty' in said
     assert 'bar/zero.png = dot/copy.png' in said
@@ -178,7 +184,8 @@ def test_split_train_and_val(home, capsys):
     ('split --raw_data data/shapes/raw --test 1.5', '--test must be a share in [0, 1), got 1.5'),
     ('split --raw_data data/shapes/raw --fols 5', 'no flag --fols; did you mean --folds'),
     ('split', 'required: --raw_data'),
-    ('split --raw_data data/shapes/raw/bar', 'holds no images in class folders'),
+    ('split --raw_data data/shapes/raw/bar', 'holds no images in class folders, only 20 .png; expected a layout such as'),
+    ('split --raw_data data/shapes', "images of one class only (raw); did you mean 'data/shapes/raw'?"),
     ('split --raw_data data/shapes/raw --group (', 'is no regular expression'),
     (['split', '--raw_data', ''], 'the name of the folder is empty'),
     ('split --raw_data data/shapes/raw --folds 1 --valid 0', '--valid 0 holds out 0 of 60 images'),
@@ -659,6 +666,10 @@ def test_export_onnx(home, capsys):
     ('transforms.train=[{name: RandomResize, min_size: 8, max_size: 30}]', 'gives images of different sizes'),
     ('training.amp=fp16', "training.amp: amp='fp16' needs an accelerator"),
     ('model.weights=nowhere.pth', "there is no file 'nowhere.pth'"),
+    ('transforms.size=16', 'gives images of 12x12 pixels, and transforms.size is 16; set that to 12'),
+    ('transforms.train=[{size: 3}]'.replace(' ', ''), "{'size:3': None} has no name; write for example"),
+    ('data.data_dir=elsewhere', "there is no folder 'elsewhere' in '"),
+    ('stages=[{train: head, lr: .inf}]', 'stages[0].lr must be a number above 0 or auto, got inf'),
     ('model.architecture=nets.py:two', 'must give one number for each of 3 classes'),
 ])
 def test_what_cannot_be_trained_moves_no_results(home, capsys, change, words):
@@ -682,10 +693,11 @@ def test_a_training_may_begin_with_the_best_weights_of_the_last(home, capsys):
 
 def test_timm(home, capsys, monkeypatch):
     "A model of timm by name; where its weights cannot be had, one sentence says where they are"
-    def create_model(name, num_classes, in_chans, pretrained):
+    def create_model(name, num_classes, in_chans, pretrained, img_size=12):
         if pretrained: raise ConnectionError('no network')
+        if img_size != 12: raise AssertionError('Window size\nis odd')
         return SmallCNN(in_chans, num_classes)
-    source = SimpleNamespace(hf_hub_id='timm/tiny.a1', url='')
+    source = SimpleNamespace(hf_hub_id='timm/tiny.a1', url='', fixed_input_size=True)
     timm = SimpleNamespace(list_models=lambda: ['tiny'], create_model=create_model, get_pretrained_cfg=lambda _: source)
     monkeypatch.setitem(sys.modules, 'timm', timm)
     config = start(capsys)
@@ -694,6 +706,10 @@ def test_timm(home, capsys, monkeypatch):
     words = 'timm:tiny cannot be had (no network); fetch them from https://huggingface.co/timm/tiny.a1'
     refused([*line, '--set', 'model.weights=DEFAULT'], words, capsys, 1)
     refused([*line[:-1], 'model.architecture=timm:tony'], "timm has no model 'tony'; did you mean tiny?", capsys)
+    resized = ['--set', 'transforms.size=16', *(f'--set=transforms.{side}=[{{name: Resize, size: [16, 16]}}]'
+                                                 for side in ('train', 'valid'))]
+    words = 'timm:tiny cannot be made for images of 1 channels and 16x16 pixels (Window size); change transforms.size'
+    refused([*line, *resized], words, capsys)
     monkeypatch.setitem(sys.modules, 'timm', None)
     refused(line, 'needs timm, which is not installed', capsys)
 
@@ -712,7 +728,11 @@ def test_corrupt_images(home, capsys):
     for workers in ('0', '2'):
         code, said = typed([*line, '--num_workers', workers], capsys)
         assert code == 1 and f"the image '{victim}' cannot be read" in said.splitlines()[-1] and 'Traceback' not in said
-    ok([*line, '--set', 'data.on_corrupt=skip'], capsys)
+    for workers in ('0', '2'):      # named once, whoever reads it, and in the log as well
+        (RUN/'train.log').unlink()
+        ok([*line, '--set', 'data.on_corrupt=skip', '--num_workers', workers], capsys)
+        words = f"WARNING  | the image '{victim}' cannot be read and is skipped"
+        assert (RUN/'train.log').read_text().count(words) == 1
     victim.unlink()
     refused([*line, '--output_dir', 'x'], 'name 1 images that are not in', capsys)
 
@@ -861,6 +881,37 @@ def test_odd_files_and_names(home, capsys):
     refused('split --raw_data data/shapes/raw --seed -3 --splits other', '--seed must be a whole number from 0', capsys)
     refused('init-config data/shapes --size 0 --output other.yaml', '--size must be a whole number above 0', capsys)
     refused(f'lr-finder --config {config} extra', "does not know what 'extra' is for", capsys)
+
+
+def test_names_of_classes_in_any_letters(home, capsys):
+    "Also those that are no UTF-8, or would be formulas in a picture"
+    raw = home/'data/shapes/raw'
+    for old, new in (('bar', '$5 to $10_'), ('box', '\u732b \'a\' "b"'), ('dot', os.fsdecode(b'caf\xe9'))):
+        (raw/old).rename(raw/new)
+    config = start(capsys)
+    said = ok(['train', '--config', str(config), *SHORT], capsys)
+    assert 'The picture lacks letters that its font does not have' in said
+    text = (RUN/'report.txt').read_text(encoding='utf-8')
+    assert '$5 to $10_' in text and '\u732b' in text and 'caf\ufffd' in text
+    ok('split --raw_data data/shapes/raw', capsys)
+
+
+def test_a_console_that_cannot_say_everything(home, capsys, monkeypatch):
+    (home/'data/shapes/raw/bar').rename(home/'data/shapes/raw/a\xe4r')
+    for output in (None, io.TextIOWrapper(io.BytesIO(), 'ascii')):
+        monkeypatch.setattr('sys.stdout', output)
+        assert main('split --raw_data data/shapes/raw --folds 5'.split()) == 0
+        assert main('init-config data/shapes --force'.split()) == 0
+    output.flush()
+    assert rb'from 20 (a\xe4r)' in output.buffer.getvalue()
+
+
+def test_a_command_in_another_folder(home, capsys, monkeypatch):
+    config = start(capsys)
+    (home/'other').mkdir()
+    monkeypatch.chdir(home/'other')
+    words = f"there is no folder 'data/shapes/raw' in '{home}/other'; run the command where its paths begin"
+    refused(f'lr-finder --config ../{config}', words, capsys)
 
 
 def test_windows_line_ends_stay(home, capsys):

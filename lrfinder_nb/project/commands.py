@@ -8,7 +8,8 @@ __all__ = ['HEAD', 'SWEEP', 'TRAIN', 'COMMANDS', 'split_flags', 'run_split', 'in
            'parser_of', 'sentence', 'console', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
 
 # %% ../../nbs/project/17_commands.ipynb #c9c65db1
-import errno, logging, os, sys
+import errno, logging, os, sys, warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 from .config import UsageError, set_value, to_yaml
@@ -42,7 +43,8 @@ def run_split(args):
     to = args.splits or os.path.relpath(splits_of(args.raw_data))
     asked = args.folds, args.test, args.valid, args.seed, args.group
     split, said = split_folder(args.raw_data, *asked, to, args.force)
-    for line in said: (log.info if 'keep their place' in line else log.warning)(line)
+    plain = 'keep their place', 'are left alone'
+    for line in said: (log.info if any(words in line for words in plain) else log.warning)(line)
     sizes = {name: len(lines) for name, lines in split.lists.items()}
     for i in range(split.made['folds']):
         train, valid = sizes[f'fold_{i}_train.txt'], sizes[f'fold_{i}_val.txt']
@@ -245,13 +247,23 @@ class _Console(logging.StreamHandler):
         _hang_up()
 
 # %% ../../nbs/project/17_commands.ipynb #40b285e9
+def _can_say_anything():
+    "Let standard output take every letter, also where it was closed"
+    if sys.stdout is None: sys.stdout = open(os.devnull, 'w')
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
+
+
+@contextmanager
 def console():
     "Lines to the console, of the first process only; no single steps where a bar shows them"
-    from lrfinder_nb.project.runs import lines_to
+    from lrfinder_nb.project.runs import lines_to, log
+    _can_say_anything()
     other = int(os.environ.get('RANK', 0))
     handler = logging.NullHandler() if other else _Console(sys.stdout)
     if sys.stdout.isatty(): handler.addFilter(lambda record: not getattr(record, 'step', False))
-    return lines_to(handler)
+    with lines_to(handler), warnings.catch_warnings():
+        warnings.showwarning = lambda said, *where: log.warning(' '.join(str(said).split()))
+        yield
 
 # %% ../../nbs/project/17_commands.ipynb #b335cb3f
 def _carry_out(name, words):

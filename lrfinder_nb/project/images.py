@@ -56,7 +56,9 @@ def read_image(path,  # image file
 def _transform(entry, where):
     "One transform from its name and arguments"
     settings = dict(name=entry) if isinstance(entry, str) else dict(entry)
-    name, names = settings.pop('name', None), [name for name in vars(v2) if name[0].isupper()]
+    if not settings.get('name'):
+        raise UsageError(f"{where}: {entry!r:.60} has no name; write for example {{name: Resize, size: [64, 64]}}")
+    name, names = settings.pop('name'), [name for name in vars(v2) if name[0].isupper()]
     if name not in names:
         raise UsageError(f"{where}: torchvision.transforms.v2 has no transform "
                          f"{name!r:.60}{nearest(str(name), names)}")
@@ -114,7 +116,8 @@ class ImageFiles(Dataset):
                 ):
         self.root, self.files, self.classes = str(root), files, list(classes)
         self.transform, self.mode, self.on_corrupt = transform, mode, on_corrupt
-        number, self.skipped = {name: i for i, name in enumerate(classes)}, set()
+        number = {name: i for i, name in enumerate(classes)}
+        self.named = torch.zeros(len(files), dtype=torch.bool).share_memory_()
         self.targets = [number[name] for name in classes_of(files, number)]
 
     def __len__(self): return len(self.files)
@@ -125,17 +128,17 @@ class ImageFiles(Dataset):
             if self.targets[k] != self.targets[i]: continue
             image, error = _read(f'{self.root}/{self.files[k]}', self.mode)
             if image: return image
-            self._corrupt(self.files[k], first_line(error))
+            self._corrupt(k, first_line(error))
         raise ValueError(f"no image of the class {self.classes[self.targets[i]]} can be read; "
                          f"mend the files in '{self.root}'")
 
-    def _corrupt(self, name, why):
-        "Refuse a file, or say once that it is skipped"
-        what = f"the image '{self.root}/{name}' cannot be read"
+    def _corrupt(self, k, why):
+        "Refuse file `k`, or say once that it is skipped"
+        what = f"the image '{self.root}/{self.files[k]}' cannot be read"
         if self.on_corrupt == 'refuse':
             raise ValueError(f"{what} ({why}); remove it, or set data.on_corrupt to skip")
-        if name not in self.skipped: warnings.warn(f"{what} and is skipped ({why})", stacklevel=2)
-        self.skipped.add(name)
+        if not self.named[k]: warnings.warn(f"{what} and is skipped ({why})", stacklevel=2)
+        self.named[k] = True
 
     def __getitem__(self, i):
         image = self.image(i)

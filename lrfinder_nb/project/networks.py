@@ -171,15 +171,23 @@ def _timm():
     return timm
 
 # %% ../../nbs/project/09_networks.ipynb #9b7712bc
-def _from_timm(name, num_classes, channels, pretrained):
+def _fixed_size(timm, name):
+    "Whether a model of timm is made for images of one size"
+    return getattr(timm.get_pretrained_cfg(name), 'fixed_input_size', False)
+
+
+def _from_timm(name, num_classes, channels, pretrained, size):
     "A model of timm"
     timm = _timm()
     if name.split('.')[0] not in timm.list_models():
         raise UsageError(f"timm has no model {name!r}{nearest(name, timm.list_models())}; see timm.list_models()")
     kw = dict(num_classes=num_classes, in_chans=channels, pretrained=pretrained)
+    if _fixed_size(timm, name): kw['img_size'] = size
     try: return timm.create_model(name, **kw)
     except Exception as e:
-        if not pretrained: raise
+        if not pretrained:
+            raise UsageError(f"timm:{name} cannot be made for images of {channels} channels and {size}x{size} pixels "
+                             f"({first_line(e)}); change transforms.size, or choose another model") from e
         source = timm.get_pretrained_cfg(name)
         place = f'https://huggingface.co/{source.hf_hub_id}' if source.hf_hub_id else source.url
         raise OSError(f"the weights of timm:{name} cannot be had ({first_line(e)}); fetch them from {place}, "
@@ -219,7 +227,7 @@ def build_model(settings:Model,  # which network
     name, weights = settings.name, settings.weights
     if name in OWN: model = SmallCNN(channels, num_classes)
     elif '.py:' in name: model = _from_file(name, num_classes, channels)
-    elif name.startswith('timm:'): model = _from_timm(name[5:], num_classes, channels, _is_name(weights))
+    elif name.startswith('timm:'): model = _from_timm(name[5:], num_classes, channels, _is_name(weights), size)
     else: model = _from_torchvision(name, num_classes, weights, size)
     if weights and not _is_name(weights): put_weights(model, weights)
     return model

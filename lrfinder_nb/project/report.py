@@ -6,7 +6,7 @@
 __all__ = ['Report', 'report', 'plot_confusion', 'save_weights', 'load_weights', 'check_export', 'export']
 
 # %% ../../nbs/project/14_report.ipynb #b166204b
-import importlib.util
+import importlib.util, os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,14 +62,16 @@ def report(model:nn.Module,  # the classifier
     try: pairs = [(y, model(x.to(device)).argmax(1).cpu()) for x, y in valid_dl]
     finally: model.train(was)
     truth, said = (torch.cat(part).numpy() for part in zip(*pairs))
-    return Report(tuple(map(str, classes)), truth, said)
+    names = (os.fsencode(str(name)).decode(errors='replace') for name in classes)
+    return Report(tuple(names), truth, said)
 
 # %% ../../nbs/project/14_report.ipynb #4dfaa4d9
 def _name_cells(ax, report, shares):
     "Write names beside the rows and columns, and counts into the cells"
     names = report.classes
-    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 3 else 0)
-    ax.set_yticks(range(len(names)), names)
+    turned = 90 if max(map(len, names)) > 3 else 0
+    ax.set_xticks(range(len(names)), names, rotation=turned, parse_math=False)
+    ax.set_yticks(range(len(names)), names, parse_math=False)
     for row, column in zip(*np.nonzero(report.matrix)):
         color, count = 'white' if shares[row, column] > .5 else 'black', str(report.matrix[row, column])
         ax.text(column, row, count, ha='center', va='center', fontsize='small', color=color)

@@ -6,7 +6,7 @@
 __all__ = ['SUCCESS', 'log', 'LAYOUT', 'success', 'lines_to', 'run_folder', 'put_aside', 'write_all', 'save_figure']
 
 # %% ../../nbs/project/07_runs.ipynb #3b5d74e6
-import logging
+import logging, warnings
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -107,4 +107,7 @@ def save_figure(path,  # file to write
     from lrfinder_nb.core.files import write_file
     fig = Figure(figsize=size, layout='constrained')
     draw(fig.subplots())
-    write_file(path, 'the picture', lambda f: fig.savefig(f, dpi=150, format='png'))
+    with warnings.catch_warnings(record=True) as said:
+        write_file(path, 'the picture', lambda f: fig.savefig(f, dpi=150, format='png'))
+    if any('missing from font' in str(warning.message) for warning in said):
+        log.warning("The picture lacks letters that its font does not have; the text files have them")

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.files import to_json, write_file
 from .config import UsageError
 from .folds import ONLY_TRAIN, TEST, assign, groups_of, place_new
-from .folders import PARTS, Folder, check_files, make_folder, scan
+from .folders import PARTS, Folder, check_files, make_folder, others_in_words, scan
 
 # %% ../../nbs/project/06_splits.ipynb #82ee8a61
 @dataclass(frozen=True)
@@ -199,6 +199,7 @@ def _remarks(folder, fold_of, bad, same, folds):
     if bad:
         yield (f"{len(bad)} files are left out because they cannot be images: "
                f"{_several(f'{name} ({why})' for name, why in bad.items())}")
+    if folder.others: yield f'other files are left alone: {others_in_words(folder.others)}'
     if folder.empty: yield f"classes without images are left out: {_several(folder.empty)}"
     yield from _twice(folder, fold_of, same)
     yield from _lacking(folder, fold_of, folds)

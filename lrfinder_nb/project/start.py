@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .config import UsageError
-from .folders import Folder, scan
+from .folders import Folder, others_in_words, scan
 from .images import read_image
 from .networks import check_model
 from .schema import Config, Data, Model, Training, Transforms
@@ -155,5 +155,5 @@ def described(seen:Look  # what a sample of images is like
             f"from {counts[few]} ({few}) to {counts[many]} ({many}) each",
             f'{sum(seen.sizes.values())} images were read: {_sizes_in_words(seen)}, {modes}']
     if folder.parts: said.append(f"the images are divided into {', '.join(folder.parts)} already")
-    if folder.others: said.append(f'{folder.others} other files are left alone')
+    if folder.others: said.append(f'other files are left alone: {others_in_words(folder.others)}')
     return said

@@ -22,16 +22,26 @@ from .schema import Config
 from .splits import load_split, read_list
 
 # %% ../../nbs/project/11_task.ipynb #f487f350
+def _check_place(data):
+    "Refuse a folder of images that is not there, and say where it was looked for"
+    if os.path.isdir(data.data_dir): return
+    where, remedy = '', 'set data.data_dir to where the images are'
+    if not os.path.isabs(data.data_dir):
+        where, remedy = f" in '{os.getcwd()}'", f'run the command where its paths begin, or {remedy}'
+    raise UsageError(f"data.data_dir: there is no folder '{data.data_dir}'{where}; {remedy}")
+
+
 def _split_of(config):
     "The split that the settings name; `UsageError` where there is none, or one of another data set"
+    _check_place(config.data)
     data, split = config.data, load_split(config.data.splits_dir)
     if split is None:
         raise UsageError(f"there are no lists in '{data.splits_dir}'; "
                          f"make them with ml-split --raw_data {data.data_dir} --folds 5")
     if data.num_classes and data.num_classes != len(split.classes):
         raise UsageError(f"data.num_classes is {data.num_classes}, and the lists in '{data.splits_dir}' name "
-                         f"{len(split.classes)} classes; the settings are for another data set, "
-                         "or the lists are")
+                         f"{len(split.classes)} classes; the settings are for another data set, or a class "
+                         f"was added or removed: then set data.num_classes to {len(split.classes)}")
     return split
 
 # %% ../../nbs/project/11_task.ipynb #19c85a57
@@ -73,7 +83,6 @@ def folds_of(config:Config  # the settings
 
 # %% ../../nbs/project/11_task.ipynb #57d57ec6
 # functions that make an optimizer, by name; the rate is set later
-# what makes an optimizer from parameters and settings, by name
 OPTIMIZERS = dict(
     adamw=lambda weights, settings: torch.optim.AdamW(weights, 1e-3, weight_decay=settings.weight_decay),
     adam=lambda weights, settings: torch.optim.Adam(weights, 1e-3, weight_decay=settings.weight_decay),
@@ -98,7 +107,7 @@ def _check_stage(where, stage):
     epochs, lr = stage['epochs'], stage['lr']
     if epochs < 1:
         raise UsageError(f"{where}.epochs must be a whole number above 0, got {epochs}")
-    if lr != 'auto' and (isinstance(lr, str) or not lr > 0):
+    if lr != 'auto' and (isinstance(lr, str) or not 0 < lr < float('inf')):
         raise UsageError(f"{where}.lr must be a number above 0 or auto, got {lr!r:.60}")
 
 # %% ../../nbs/project/11_task.ipynb #8ba86ec7
@@ -140,8 +149,17 @@ def device_of(name:str  # auto, or the name of a device
     return torch.device(name)
 
 # %% ../../nbs/project/11_task.ipynb #75891375
+def _check_size(shape, size, where):
+    "Refuse square images of another size than the settings say"
+    height, width = shape
+    if height == width != size:
+        raise UsageError(f"{where} gives images of {width}x{height} pixels, and transforms.size is {size}; "
+                         f"set that to {height}, or add {{name: Resize, size: [{size}, {size}]}}")
+
+
 def check_images(dataset,  # an `ImageFiles`
                  where:str,  # path of its transforms, for the error
+                 size:int,  # what the settings say, in pixels
                  most:int=8,  # images that are tried
                 ):
     "Refuse transforms that fail, or give images of different sizes; `UsageError` names an image"
@@ -152,7 +170,7 @@ def check_images(dataset,  # an `ImageFiles`
         except Exception as e:
             raise UsageError(f"{where} cannot take the image '{name}' of {image.width}x{image.height} pixels "
                              f"({first_line(e)}); change the transforms") from e
-    if len(shapes) < 2: return
+    if len(shapes) == 1: return _check_size(*shapes, size, where)
     (one, first), (two, second) = list(shapes.items())[:2]
     raise UsageError(f"{where} gives images of different sizes, {one[1]}x{one[0]} for '{first}' and "
                      f"{two[1]}x{two[0]} for '{second}'; add a Resize to one height and width")
@@ -187,8 +205,9 @@ class Task:
 
     def check(self):
         "Refuse transforms that do not fit the images, and a precision that the device does not have"
-        check_images(self.train_dl.dataset, 'transforms.train')
-        check_images(self.valid_dl.dataset, 'transforms.valid')
+        size = self.config.transforms.size
+        check_images(self.train_dl.dataset, 'transforms.train', size)
+        check_images(self.valid_dl.dataset, 'transforms.valid', size)
         try: amp_dtype(self.config.training.amp, self.device)
         except ValueError as e: raise UsageError(f'training.amp: {e}') from None
 
