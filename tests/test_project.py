@@ -184,7 +184,7 @@ def test_split_train_and_val(home, capsys):
     ('split --raw_data data/shapes/raw --test 1.5', '--test must be a share in [0, 1), got 1.5'),
     ('split --raw_data data/shapes/raw --fols 5', 'no flag --fols; did you mean --folds'),
     ('split', 'required: --raw_data'),
-    ('split --raw_data data/shapes/raw/bar', 'holds no images in class folders, only 20 .png; expected a layout such as'),
+    ('split --raw_data data/shapes/raw/bar', 'holds no images in class folders, only 20 .png; expected a layout'),
     ('split --raw_data data/shapes', "images of one class only (raw); did you mean 'data/shapes/raw'?"),
     ('split --raw_data data/shapes/raw --group (', 'is no regular expression'),
     (['split', '--raw_data', ''], 'the name of the folder is empty'),
