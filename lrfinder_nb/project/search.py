@@ -21,6 +21,7 @@ from .. import LRFinder, NoSuggestion, RULES, compare, diagnose, mixup, repeat
 from ..core.files import write_file
 from ..core.schedule import NUM_ITER
 from ..core.spread import mean_interval
+from ..engine.compare import Comparison
 from ..engine.parallel import first, join
 from ..engine.progress import Bar
 from .config import UsageError, nearest, to_yaml
@@ -239,20 +240,34 @@ def _several(task, watched, verify):
     return curves, found, runs.plot
 
 # %% ../../nbs/project/13_search.ipynb #3cc24031
+def _compared(task, runs, alpha):
+    "Sweeps without and with MixUp from the same seeds, read as the settings ask for"
+    config, (sweep, reading) = task.config, sweep_settings(task.config)
+    variants = dict(plain={}, mixup=dict(train_dl=mixup(task.train_dl, alpha)))
+    found = compare(task.make, task.loss_fn, task.train_dl, variants, runs=runs, seed=config.seed,
+                    progress=False, amp=config.training.amp, **sweep)
+    return Comparison({name: swept.analyse(**reading) for name, swept in found.variants.items()})
+
+
+def _advice(found):
+    "What the comparison means for the rate, in sentences"
+    ratio, (low, high) = found.ratio('mixup')
+    if math.isnan(ratio): return ['Too few sweeps gave a rate to compare them']
+    if math.isnan(low): return [f'MixUp changes the rate by a factor of {ratio:.2f}, seen once only']
+    changed = f'MixUp changes the rate by a factor of {ratio:.2f} (90 % interval {low:.2f} to {high:.2f})'
+    if low <= 1 <= high: return [f'{changed}, which may be chance: the rate without it will do']
+    return [f'{changed}: the rate without MixUp is suggested; for a training with it take that with MixUp']
+
+
 def with_mixup(task:Task,  # what is swept
                runs:int,  # sweeps with and without, from the same seeds
               ):
     "Say how far MixUp moves the rate"
-    config, alpha = task.config, task.config.training.mixup_alpha or .2
-    variants = dict(plain={}, mixup=dict(train_dl=mixup(task.train_dl, alpha)))
-    found = compare(task.make, task.loss_fn, task.train_dl, variants, runs=runs, seed=config.seed,
-                    progress=False, amp=config.training.amp, **sweep_settings(config)[0])
+    alpha = task.config.training.mixup_alpha or .2
+    log.info(f'Comparing with MixUp (alpha {alpha:g}): {runs} sweeps without and {runs} with it, from the same seeds')
+    found = _compared(task, runs, alpha)
     plain, mixed = (variant.problem or f'{variant.lr:.2e}' for variant in found.variants.values())
-    log.info(f'Without MixUp: {plain}; with MixUp (alpha {alpha:g}): {mixed}, from the same {runs} seeds')
-    ratio, (low, high) = found.ratio('mixup')
-    if math.isnan(ratio): return log.warning('Too few sweeps gave a rate to compare them')
-    span = '' if math.isnan(low) else f' (90 % interval {low:.2f} to {high:.2f})'
-    log.info(f'MixUp changes the rate by a factor of {ratio:.2f}{span}')
+    for line in (f'Without MixUp: {plain}; with MixUp: {mixed}', *_advice(found)): log.info(line)
 
 # %% ../../nbs/project/13_search.ipynb #cc0711cf
 def _check_search(config, verify):
