@@ -20,7 +20,7 @@ MAY = {
 UPWARD = {      # inside methods: what users hold draws and trains, a script loads no pictures and no widgets
     ('engine.finder', 'show.plot'), ('engine.finder', 'show.explorer'), ('engine.progress', 'show.live'),
     ('engine.finder', 'show.plot_trials'), ('engine.finder', 'train.one_cycle'),
-    ('engine.verify', 'train.one_cycle'),
+    ('engine.verify', 'train.one_cycle'), ('engine.callbacks', 'train.callbacks'),
     ('engine.repeat', 'show.plot'), ('engine.repeat', 'show.explorer'), ('engine.repeat', 'train.one_cycle'),
     ('engine.compare', 'show.plot'), ('engine.runs', 'show.live_runs'),
     ('train.history', 'show.plot'), ('train.callbacks', 'show.live'),

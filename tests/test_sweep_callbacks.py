@@ -1,5 +1,7 @@
 """What looks on while a sweep runs"""
 import dataclasses
+import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -70,11 +72,60 @@ def test_a_failing_callback_fails_the_sweep_and_all_comes_back():
     assert noting.seen[-1][0] == 'end'
 
 
-def test_the_logger_of_trainings_writes_a_sweep():
+@pytest.mark.parametrize('kw', [dict(start_lr=1e-6, end_lr=1), {}, dict(start_lr=1e-6, end_lr=1, background=True)])
+def test_the_loggers_of_trainings_write_a_sweep_and_its_suggestion(kw):
     rows = []
-    finder = swept(callbacks=[TrainingLog(lambda values, step: rows.append((step, values)))], num_iter=12)
-    assert [step for step, _ in rows] == list(range(len(finder.curve)))
-    assert [values['loss'] for _, values in rows] == list(finder.curve.losses)
+    finder = swept(log_to=lambda values, step: rows.append((step, values)), **kw)
+    *steps, (last, said) = rows
+    assert [step for step, _ in rows] == list(range(len(steps) + 1)) and last == len(steps)
+    assert [v['sweep/loss'] for _, v in steps][-len(finder.curve):] == list(finder.curve.losses)
+    assert [v['sweep/lr'] for _, v in steps][-len(finder.curve):] == list(finder.curve.lrs)
+    assert said == {'sweep/suggested_lr': finder.suggestion.lr}
+
+
+def test_a_sweep_without_an_answer_is_written_without_one():
+    rows = []
+    assert swept(callbacks=[TrainingLog(lambda values, step: rows.append(values))], num_iter=2).problem
+    assert [set(values) for values in rows] == [{'sweep/loss', 'sweep/lr'}]*2
+
+
+def test_a_sweep_in_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finder = swept(log_to=['tensorboard'], start_lr=1e-6, end_lr=1)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    written = EventAccumulator(str(next(tmp_path.glob('runs/*')))).Reload()
+    assert [x.value for x in written.Scalars('sweep/loss')] == pytest.approx(list(finder.curve.losses))
+    assert written.Scalars('sweep/suggested_lr')[0].value == pytest.approx(finder.suggestion.lr)
+
+
+def test_a_logger_that_is_not_there_is_refused_before_the_sweep(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'wandb', None)
+    noting = Noting()
+    with pytest.raises(ImportError, match='pip install wandb'): swept(log_to='wandb', callbacks=[noting])
+    with pytest.raises(ValueError, match="log_to must be 'tensorboard'"): swept(log_to='paper', callbacks=[noting])
+    assert not noting.seen
+
+
+class Strict:
+    "A run that drops what comes at an earlier step, as wandb does"
+    def __init__(self): self.step, self.kept = 0, []
+    def log(self, values, step):
+        if step < self.step: return
+        self.step = step
+        self.kept.append(values)
+    def finish(self): raise AssertionError('the run was closed')
+
+
+def test_a_sweep_and_a_training_in_one_open_run_lose_nothing(monkeypatch):
+    wandb = ModuleType('wandb')
+    wandb.run = Strict()
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    finder = swept(log_to='wandb', start_lr=1e-6, end_lr=1)
+    data = [(torch.randn(16, 8), torch.randn(16, 1)) for _ in range(5)]
+    history = finder.fit_one_cycle(data, epochs=2, max_lr=.01, log_to='wandb', progress=False)
+    names = [name for values in wandb.run.kept for name in values]
+    assert names.count('sweep/loss') == len(finder.curve) and names.count('sweep/suggested_lr') == 1
+    assert [v['loss'] for v in wandb.run.kept if 'loss' in v] == list(history.losses)
 
 
 def test_a_callback_without_a_moment_in_a_sweep_is_quiet():

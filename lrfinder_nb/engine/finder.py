@@ -23,7 +23,7 @@ from ..core.trainings import Trainings
 from ..core.trials import Trials, Verified
 from .background import TURN, Background, check_background, hold
 from .optimizers import joined
-from .callbacks import check_callbacks, told
+from .callbacks import told, with_loggers
 from .groups import check_verified, each_group, in_words, per_group, problem_of, training_rates
 from .parallel import join
 from .passes import Task, rereadable
@@ -105,6 +105,7 @@ class LRFinder:
         background:bool=False,  # return at once and sweep in a thread
         check:bool=False,  # warn of what has changed and could not be put back
         callbacks=None,  # with methods `begin`, `step` or `end`; may end it
+        log_to=None,  # 'tensorboard', 'wandb', 'mlflow' or write(values, step)
     ) -> 'LRFinder':
         "Train with growing rates, coarse to fine unless a range is given, and put everything back"
         join()
@@ -112,7 +113,7 @@ class LRFinder:
         options = dict(accumulation_steps=accumulation_steps, seed=seed, check=check, group=group)
         task = replace(self._job, train_dl=train_dl, valid_dl=valid_dl, **options)
         _check_sweep(task, diverge_threshold, background)
-        check_callbacks(callbacks)
+        callbacks = with_loggers(callbacks, log_to)
         hold()
         task, stopping = replace(task, train_dl=rereadable(train_dl)), Event()
         limit, first = float(diverge_threshold), coarse_lrs() if lrs is None else lrs

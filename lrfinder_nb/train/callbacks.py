@@ -16,6 +16,7 @@ from importlib import import_module
 from torch import nn
 
 from ..core.checks import check_count, check_number
+from ..core.suggest import analyse
 from ..engine.callbacks import Callback
 from ..engine.parallel import first
 from .history import History, Record
@@ -162,7 +163,11 @@ def _wandb():
     import wandb
     opened = wandb.run is None
     run = wandb.init() if opened else wandb.run
-    return run.log, run.finish if opened else lambda: None
+    before, shift = getattr(run, 'step', 0), []
+    def write(values, step):
+        if not shift: shift.append(max(0, before - step))
+        run.log(values, step=step + shift[0])
+    return write, run.finish if opened else lambda: None
 
 # %% ../../nbs/train/06_callbacks.ipynb #b3e137fb
 def _mlflow():
@@ -197,6 +202,7 @@ class TrainingLog(Callback):
 
     def begin(self, now):
         self.write, self.close, self.written = None, lambda: None, len(now.losses)
+        self.prefix = '' if hasattr(now, 'record') else 'sweep/'
         if not first(): return
         if callable(self.to): self.write = self.to
         else: self.write, self.close = LOGGERS[self.to]()
@@ -204,7 +210,7 @@ class TrainingLog(Callback):
     def step(self, now):
         if not self.write: return
         for i in range(self.written, len(now.losses)):
-            self.write(dict(loss=now.losses[i], lr=now.lrs[i]), step=i)
+            self.write({f'{self.prefix}loss': now.losses[i], f'{self.prefix}lr': now.lrs[i]}, step=i)
         self.written = len(now.losses)
 
     def epoch(self, now):
@@ -214,6 +220,9 @@ class TrainingLog(Callback):
 
     def end(self, now):
         self.step(now)
+        found = getattr(now, 'curve', None) and analyse(now.curve)
+        if self.write and found and not found.problem:
+            self.write({'sweep/suggested_lr': found.found.lr}, step=self.written)
         self.close()
 
 # %% ../../nbs/train/06_callbacks.ipynb #c14cebf2
