@@ -32,6 +32,9 @@ class Faults(Exception):
 
 # One notebook
 
+def drawn(output): return {'image/png', 'image/svg+xml', 'text/html'} & output.get('data', {}).keys()
+
+
 class Notebook:
     "What is wrong with a notebook, and its page"
     def __init__(self, path, nb, site):
@@ -69,9 +72,16 @@ class Notebook:
             for o in c.outputs:
                 if o.output_type == 'error': self.fault(i, f'ended in {o.ename}')
                 if o.get('name') == 'stderr': self.fault(i, 'wrote to stderr')
+            if self.described(found, code) and not any(drawn(o) for o in c.outputs):
+                self.fault(i, 'has words for a picture and shows none')
         if (stale := changed(self.nb)) is not None:
             self.fault(stale, 'was changed, added or removed and not executed; '
                               f'run python docs/run_nbs.py nbs/{self.path.as_posix()}')
+
+    def described(self, found, code):
+        "Whether there are words for a picture of a cell: beside it, or in words.toml for the cells that plot"
+        known = self.site.alts.get(self.path.as_posix(), {})
+        return 'fig-alt' in found or any(key in code and key.endswith('plot()') for key in known)
 
     def cells(self):
         "The cells of the page: the title, what users call, and the lesson"

@@ -92,6 +92,7 @@ def main(args):
     found = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
     paths = [Path(n).resolve() for n in names] or found
     if '--check' in args: return check(paths)
+    os.environ.pop('MPLBACKEND', None)      # the kernel draws into the notebook
     for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'IPYTHONDIR'):
         Path(os.environ.setdefault(k, str(ROOT/'.jupyter-home'/k))).mkdir(parents=True, exist_ok=True)
     for p in paths:

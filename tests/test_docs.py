@@ -332,6 +332,8 @@ def test_refused(wrong):
     pictured = lambda c: any('image/png' in o.get('data', {}) for o in c.get('outputs', []))
     plot = next(j for j, c in enumerate(good) if pictured(c))
     assert f'{name}, cell {plot}: a picture without words' in wrong(source(plot, lambda s: 'draw()'))
+    def blind(cells): cells[plot].outputs = []
+    assert f'{name}, cell {plot}: has words for a picture and shows none' in wrong(blind)
 
 
 def test_directives():
