@@ -1,4 +1,5 @@
 """The tools of a project as a person at a shell uses them: the right way, and in every wrong way"""
+import importlib.util
 import io
 import json
 import os
@@ -613,11 +614,22 @@ def test_train_in_stages(home, capsys):
     config = start(capsys)
     stages = [dict(train='head', epochs=1), dict(train='all', epochs=2, lr='auto')]
     config.write_text(set_value(config.read_text(), 'stages', stages))
-    said = ok(f'train --config {config} --device cpu --batch_size 8', capsys)
+    line = f'train --config {config} --device cpu --batch_size 8'
+    code, said = typed(f'{line} --set lr_finder.num_iter=12', capsys)
+    assert code == 1 and 'the sweep for the stage all gave no rate: only 0 of 12 points' in said.splitlines()[-1]
+    said = ok(f'{line} --set lr_finder.num_iter=45 --resume', capsys)
+    assert 'Sweeping the rate for all' in said and '45 steps from 1.0e-07' in said and 'Epoch 1/3' not in said
+    said = ok(line, capsys)
     assert 'Training head for 1 epochs' in said and 'Sweeping the rate for all' in said
-    assert 'Training all for 2 epochs' in said
-    assert len(load_history(RUN/'history.json')) == 3
-    assert 'Sweeping' not in ok(f'train --config {config} --device cpu --batch_size 8 --resume', capsys)
+    assert 'Training all for 2 epochs' in said and 'Epoch 1/3' in said and 'Epoch 3/3' in said
+    history = load_history(RUN/'history.json')
+    assert len(history) == 3
+    if importlib.util.find_spec('tensorboard'):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        board = EventAccumulator(str(RUN/'tensorboard')).Reload()
+        assert [scalar.step for scalar in board.Scalars('loss')] == list(range(len(history.lrs)))
+        assert [scalar.value for scalar in board.Scalars('epoch')] == [1, 2, 3]
+    assert 'Sweeping' not in ok(f'{line} --resume', capsys)
     for stages, words in (('[{train: heads}]', "the model has no part 'heads'"),
                           ('[{tran: head}]', 'stages[0] has an unknown key tran; did you mean train'),
                           ('[{lr: fast}]', "stages[0].lr must be a number above 0 or auto, got 'fast'")):

@@ -41,12 +41,14 @@ class Keeper(Callback):
                  path,  # file for the best weights
                  past:History=History(),  # what earlier stages did
                  facts:dict=(),  # what is kept with the weights
-                ): self.path, self.past, self.facts = path, past, dict(facts)
+                 later:int=0,  # epochs of the stages that follow
+                ): self.path, self.past, self.facts, self.later = path, past, dict(facts), later
 
     def epoch(self, now):
         "One more epoch"
         whole = joined(self.past, now.history)
-        log.info(epoch_in_words(now.row, now.epochs))
+        epochs = len(self.past) + now.epochs + self.later
+        log.info(epoch_in_words(whole.epochs[-1], epochs))
         if first() and whole.best is whole.epochs[-1]:
             save_weights(now.model, self.path, epoch=len(whole), **self.facts)
 
@@ -55,7 +57,7 @@ class Board:
     "Scalars for TensorBoard, where it is installed; nothing is written before the first"
     def __init__(self,
                  folder  # where to
-                ): self.folder, self.writer = folder, None
+                ): self.folder, self.writer, self.past = folder, None, History()
 
     def __call__(self,
                  values:dict,  # numbers by name
@@ -64,6 +66,8 @@ class Board:
         if not importlib.util.find_spec('tensorboard'): return
         from torch.utils.tensorboard import SummaryWriter
         if self.writer is None: self.writer = SummaryWriter(str(self.folder))
+        if 'epoch' in values: values = dict(values, epoch=values['epoch'] + len(self.past))
+        step += len(self.past.lrs)
         for name, value in values.items(): self.writer.add_scalar(name, value, step)
 
     def close(self):

@@ -87,7 +87,7 @@ def plot_confusion(report:Report,  # what a model said
     shares = matrix/np.maximum(matrix.sum(1, keepdims=True), 1)
     ax.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     if len(report.classes) <= 20: _name_cells(ax, report, shares)
-    ax.set_xlabel('said')
+    ax.set_xlabel('predicted')
     ax.set_ylabel('true')
     ax.set_title(f'{report.accuracy:.1%} of {len(report.truth)} images are right')
     return ax

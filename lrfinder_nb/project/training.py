@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import LRFinder, TrainingDiverged, fit, mixup, scale_lr
+from .. import LRFinder, NoSuggestion, TrainingDiverged, diagnose, fit, mixup, scale_lr
 from ..core.files import read_file, to_json, write_file
 from ..engine.parallel import first, gathered, join, ranks
 from .config import UsageError, load_config, to_yaml
@@ -25,6 +25,7 @@ from .networks import train_only
 from .report import check_export, export, load_weights, report, save_weights
 from .runs import log, put_aside, run_folder, save_figure, success
 from .schema import Config, Scheduler
+from .search import sweep_settings
 from .task import Task, begin, check_stages, folds_of
 from ..train.history import History
 from ..train.rates import OneCycle, Stepwise
@@ -42,11 +43,16 @@ def _sweep_stage(task, stage, model, optimizer):
     config = task.config
     log.info(f"Sweeping the rate for {stage['train']}")
     finder = LRFinder(model, optimizer, task.loss_fn, amp=config.training.amp)
-    finder.range_test(task.train_dl, seed=config.seed, progress=Lines(),
-                      accumulation_steps=config.training.accumulation_steps)
+    sweep, reading = sweep_settings(config)
+    finder.range_test(task.train_dl, seed=config.seed, progress=Lines(), **sweep)
     if finder.curve.ended == 'stopped': raise KeyboardInterrupt
-    log.info(f'Suggested learning rate: {finder.suggestion.lr:.2e} ({finder.suggestion.why})')
-    return finder.suggestion.lr
+    found = finder.analyse(**reading)
+    if found.problem:
+        raise NoSuggestion(f"the sweep for the stage {stage['train']} gave no rate: {found.problem}; "
+                           "or set the lr of this stage, and go on with --resume")
+    for symptom in diagnose(found): log.warning(symptom)
+    log.info(f'Suggested learning rate: {found.suggestion.lr:.2e} ({found.suggestion.why})')
+    return found.suggestion.lr
 
 # %% ../../nbs/project/15_training.ipynb #9035235d
 def rate_of(task:Task,  # what is trained
@@ -138,12 +144,14 @@ def train_stages(task:Task,  # what is trained
                  board=None,  # a `Board`
                 ) -> History:
     "The history of all stages"
-    history, chosen = History(), _rates(folder, resume)
-    for i, stage in enumerate(check_stages(task.config)):
+    history, chosen, stages = History(), _rates(folder, resume), check_stages(task.config)
+    for i, stage in enumerate(stages):
         optimizer = task.optimizer(model, stage['train'])
         lr = _choose(task, stage, model, optimizer, chosen, i, folder)
         _begin_stage(task, stage, lr, i > 0)
-        keeper = Keeper(folder/'best.safetensors', history, facts_of(task))
+        later = sum(stage['epochs'] for stage in stages[i + 1:])
+        keeper = Keeper(folder/'best.safetensors', history, facts_of(task), later)
+        if board: board.past = history
         path = folder/f'checkpoint_{i}.pt'
         try: part = train_stage(task, model, optimizer, lr, stage['epochs'], path, keeper, board)
         except TrainingDiverged as e:
@@ -163,6 +171,7 @@ def _begun(config):
     body = asdict(config)
     kept = {key: body[key] for key in ('seed', 'transforms', 'model', 'optimizer', 'scheduler', 'training', 'stages')}
     for section, key in (('optimizer', 'lr'), ('training', 'device')): kept[section].pop(key)
+    for stage in kept['stages']: stage.pop('lr', None)
     return kept
 
 
@@ -212,7 +221,7 @@ def _finish(task, model, history, folder, export_to):
     save_weights(model, folder/'last.safetensors', epoch=len(history), **facts_of(task))
     load_weights(model, folder/'best.safetensors')
     found = _judge(task, model, folder)
-    success(f"Best epoch {history.best['epoch']}: accuracy {found.accuracy:.2%} "
+    success(f"Best epoch {history.best['epoch']}, with the lowest valid loss: accuracy {found.accuracy:.2%} "
             f"on {len(found.truth)} validation images")
     success(f'Saved weights, history and report to {folder}')
     if not export_to: return
