@@ -54,6 +54,8 @@ def arena():
     "Placeholders for what the arena found: tables, numbers and the picture"
     found = result('arena/summary')
     tables = {k: '\n'.join(found[k]) + '\n' for k in ('table', 'beside', 'coverage', 'lost', 'longer')}
+    longer = [float(row.split('|')[2]) for row in found['longer'][2:]]
+    held = [score for score in longer if score < .1]
     picture = (RESULTS/'arena/arena.svg').read_text()
     attributes = 'role="img" aria-labelledby="arena-title" style="max-width:100%;height:auto"'
     picture = picture[picture.index('<svg'):].replace('<svg ', f'<svg {attributes} ', 1)
@@ -61,7 +63,9 @@ def arena():
     picture = picture.replace('>', '>' + title, 1)
     return {'arena': tables['table'], 'arena_beside': tables['beside'], 'arena_coverage': tables['coverage'],
             'arena_lost': tables['lost'], 'arena_longer': tables['longer'],
-            'arena_tasks': str(found['tasks']), 'arena_pairs': str(found['pairs']),
+            'arena_all': str(len(found['by_task']) - 2), 'arena_tasks': str(found['tasks']),
+            'arena_pairs': str(found['pairs']),
+            'arena_held': f'{len(held)} of {len(longer)}', 'arena_held_loss': f'{np.expm1(max(held)):.0%}',
             'arena_constants': '\n'.join(result('arena/constants')) + '\n', 'arena_picture': raw(picture)}
 
 
