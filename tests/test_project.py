@@ -618,7 +618,7 @@ def test_train_in_stages(home, capsys):
     code, said = typed(f'{line} --set lr_finder.num_iter=12', capsys)
     assert code == 1 and 'the sweep for the stage all gave no rate: only 0 of 12 points' in said.splitlines()[-1]
     said = ok(f'{line} --set lr_finder.num_iter=45 --resume', capsys)
-    assert 'Sweeping the rate for all' in said and '45 steps from 1.0e-07' in said and 'Epoch 1/3' not in said
+    assert 'Sweeping the rate for all' in said and 'Using 45 iterations' in said and 'Epoch 1/3' not in said
     said = ok(line, capsys)
     assert 'Training head for 1 epochs' in said and 'Sweeping the rate for all' in said
     assert 'Training all for 2 epochs' in said and 'Epoch 1/3' in said and 'Epoch 3/3' in said

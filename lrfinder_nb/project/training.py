@@ -25,7 +25,7 @@ from .networks import train_only
 from .report import check_export, export, load_weights, report, save_weights
 from .runs import log, put_aside, run_folder, save_figure, success
 from .schema import Config, Scheduler
-from .search import sweep_settings
+from .search import range_in_words, sweep_settings
 from .task import Task, begin, check_stages, folds_of
 from ..train.history import History
 from ..train.rates import OneCycle, Stepwise
@@ -41,7 +41,7 @@ def schedule_of(s:Scheduler  # the settings
 def _sweep_stage(task, stage, model, optimizer):
     "The rate that a sweep of the model suggests for a stage, with the model as it is"
     config = task.config
-    log.info(f"Sweeping the rate for {stage['train']}")
+    for line in (f"Sweeping the rate for {stage['train']}", *range_in_words(config.lr_finder)): log.info(line)
     finder = LRFinder(model, optimizer, task.loss_fn, amp=config.training.amp)
     sweep, reading = sweep_settings(config)
     finder.range_test(task.train_dl, seed=config.seed, progress=Lines(), **sweep)
