@@ -6,8 +6,9 @@
 __all__ = ['PLACES', 'keep_dict', 'keep_attributes', 'free_bytes', 'place', 'copied', 'keep_tensor', 'keep']
 
 # %% ../../nbs/engine/00c_keep.ipynb #b14818e5
-import array, math, operator, os, tempfile, types
+import array, ctypes, math, operator, os, tempfile, types
 from collections import OrderedDict, deque
+from contextvars import ContextVar
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from .randomness import generator_state, set_generator_state
-from .reach import _slot_names, entries_of, kind_of, slots
+from .reach import MEMORY, OwnClass, _slot_names, class_data, entries_of, kind_of, slots
 
 # %% ../../nbs/engine/00c_keep.ipynb #bddeede9
 def _same(a, b):
@@ -102,11 +103,49 @@ def _keep_cell(x):
     def back(): x.cell_contents = old
     return back
 
+
+def _keep_context(x):
+    "A function that puts back a variable of a context"
+    try: old = x.get()
+    except LookupError: return
+    def back():
+        if x.get() is not old: x.set(old)
+    return back
+
 # %% ../../nbs/engine/00c_keep.ipynb #2ec10f48
 def _keep_generator(x):
     "A function that puts back a random generator"
     old = generator_state(x)
     return lambda: set_generator_state(x, old)
+
+# %% ../../nbs/engine/00c_keep.ipynb #13162361
+PLACED = tuple(type(iter(x)) for x in ([], (), range(0), '', 'é', b'', reversed([]), array.array('i')))
+
+
+def _keep_iterator(x):
+    "A function that moves an iterator over a sequence back to where it is"
+    if len(old := x.__reduce__()) < 3: return       # used up
+    def back():
+        x.__setstate__(old[2])
+        if x.__reduce__()[2:] != old[2:]: raise ValueError('it is used up')
+    return back
+
+
+def _keep_class(x):
+    "A function that puts back the attributes of a class"
+    kind, old = x.kind, class_data(x.kind)
+    def back():
+        now = class_data(kind)
+        for k in now.keys() - old.keys(): type.__delattr__(kind, k)
+        for k, v in old.items():
+            if now.get(k) is not v: type.__setattr__(kind, k, v)
+    return back
+
+
+def _keep_memory(x):
+    "A function that puts back the bytes of an object of ctypes"
+    old = bytes(x)
+    return lambda: ctypes.memmove(ctypes.addressof(x), old, len(old))
 
 # %% ../../nbs/engine/00c_keep.ipynb #05e08a8b
 PLACES = 'auto', 'device', 'cpu', 'disk'
@@ -215,7 +254,8 @@ def _copy_once(x, where, copies):
 # %% ../../nbs/engine/00c_keep.ipynb #d7cab623
 KEEPERS = [(dict, keep_dict), (list, _sequence(list)), (deque, _sequence(deque)), (set, _keep_set),
            (bytearray, _sequence(bytearray)), (array.array, _sequence(array.array)),
-           (np.ndarray, _keep_array), (types.CellType, _keep_cell)]
+           (np.ndarray, _keep_array), (types.CellType, _keep_cell), (ContextVar, _keep_context),
+           *((kind, _keep_iterator) for kind in PLACED), (OwnClass, _keep_class), (MEMORY, _keep_memory)]
 
 
 @lru_cache(None)
@@ -229,7 +269,7 @@ def keep(x,  # any object but a tensor
     "A function that puts back what `x` holds, one level deep; None where nothing can be or need be kept"
     kind = kind_of(x)
     if kind == 'random': return _keep_generator(x)
-    if kind in ('leaf', 'alive', 'iterator', 'method'): return
+    if kind in ('leaf', 'alive', 'method'): return
     backs = [*(back for keeper in _keepers(type(x)) if (back := keeper(x))), keep_attributes(x)]
     if backs[-1] is None: backs.pop()
     return backs[0] if len(backs) == 1 else (lambda: [back() for back in backs]) if backs else None

@@ -24,7 +24,8 @@ def generators(obj  # a loader, a module, a list of them
 def generator_state(generator  # a random generator of torch, NumPy or Python
                    ):
     "The state of `generator`, a copy"
-    if isinstance(generator, np.random.Generator): return copy.deepcopy(generator.bit_generator.state)
+    if hasattr(generator, 'bit_generator'): generator = generator.bit_generator
+    if isinstance(generator, np.random.BitGenerator): return copy.deepcopy(generator.state)
     return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
 
 # %% ../../nbs/engine/00b_randomness.ipynb #dde30d64
@@ -32,7 +33,8 @@ def set_generator_state(generator,  # a random generator
                         state,  # what `generator_state` gave
                        ):
     "Bring `generator` to `state`"
-    if isinstance(generator, np.random.Generator): generator.bit_generator.state = state
+    if hasattr(generator, 'bit_generator'): generator = generator.bit_generator
+    if isinstance(generator, np.random.BitGenerator): generator.state = state
     elif isinstance(generator, random.Random): generator.setstate(state)
     else: generator.set_state(state)
 
@@ -75,8 +77,8 @@ def snapshot_randomness():
 def _seed(generator, seed):
     "Start the generator `generator` from `seed`"
     if isinstance(generator, torch.Generator): generator.manual_seed(seed)
-    elif isinstance(generator, np.random.Generator):
-        bits = generator.bit_generator
+    elif isinstance(generator, (np.random.Generator, np.random.BitGenerator)):
+        bits = getattr(generator, 'bit_generator', generator)
         bits.state = type(bits)(seed).state
     else: generator.seed(seed)
 

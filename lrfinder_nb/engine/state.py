@@ -106,7 +106,8 @@ def snapshot(thing,  # module, optimizer, loader, function, or what has a state
     back = _image(found, seen)
     if saves:
         return _in_turn(back, _snapshot_hidden(thing, found))
-    bare = kind_of(thing) in ('object', 'leaf') and not getattr(thing, '__dict__', None) and len(found) < 2
+    held = [x for x in found if kind_of(x) != 'class']
+    bare = kind_of(thing) in ('object', 'leaf') and not getattr(thing, '__dict__', None) and len(held) < 2
     if bare and not callable(thing):
         raise TypeError(f"cannot preserve {type(thing).__name__}: it has no state; "
                         "pass a module, an optimizer, a generator, "
