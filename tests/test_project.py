@@ -193,11 +193,22 @@ def test_split_train_and_val(home, capsys):
     ('split --raw_data data/shapes/raw --folds 1 --valid 0.99', '--valid 0.99 holds out 60 of 60 images'),
     ('split --raw_data data/shapes/raw --test 0.001', '--test 0.001 holds out 1 of 60 images, and each of 3 classes'),
     ('split --raw_data data/shapes/raw --test 0.9', '--test 0.9 leaves 2 of 20 images of the class bar'),
+    ('split --raw_data data/shapes/raw --group blank.csv:patient', "'bar/00.png' has no value in 'blank.csv'"),
+    ('split --raw_data data/shapes/raw --group twice.csv:patient', "has two values of patient for 'bar/00.png'"),
+    ('split --raw_data parts', "'parts' holds labels/ beside the parts of a data set (train, val); move labels/ away"),
     ('init-config data/shapes --model resnet81', "there is no model 'resnet81'; did you mean resnet18?"),
     ('init-config data/shapes --model simple_cnn --pretrained', 'simple_cnn has none'),
     (['init-config', ''], 'the name of the folder is empty'),
 ])
-def test_split_and_init_config_refuse(home, line, words, capsys): refused(line, words, capsys)
+def test_split_and_init_config_refuse(home, line, words, capsys):
+    rows = [f"{path.relative_to('data/shapes/raw')},{i//4 or ''}\n"
+            for i, path in enumerate(sorted(Path('data/shapes/raw').rglob('*.png')))]
+    Path('blank.csv').write_text(''.join(['file,patient\n', *rows]))
+    Path('twice.csv').write_text(''.join(['file,patient\n', *rows, 'bar/00.png,99\n']))
+    draw(home/'parts/train')
+    draw(home/'parts/val')
+    Path('parts/labels').mkdir()
+    refused(line, words, capsys)
 
 
 def test_split_does_not_replace_another(home, capsys):
@@ -341,6 +352,7 @@ def test_finder_without_memory(home, capsys):
     ('--rule minimun', "lr_finder.rule must be one of minimum, basin, steepest, balanced, valley, slide, "
                        "got 'minimun'; did you mean minimum?"),
     ('--start_lr 1 --end_lr 0.1', 'lr_finder.start_lr must be below end_lr'),
+    ('--end_lr 1e-9', 'lr_finder.start_lr must be below end_lr, got 1e-07 and 1e-09'),
     ('--start_lr fast', "--start_lr must be a number above 0 or null, got 'fast'"),
     ('--batch_size 0', '--batch_size must be a whole number above 0, got 0'),
     ('--beta 1', 'lr_finder.beta must be below 1'),
@@ -693,6 +705,21 @@ def test_what_cannot_be_trained_moves_no_results(home, capsys, change, words):
     assert 'Older results' not in (RUN/'train.log').read_text()
     said = refused(['lr-finder', '--config', str(config), *QUICK, '--set', change], words, capsys)
     assert said.startswith('ml-lr-finder: ')
+
+
+def test_a_schedule_that_cannot_be_moves_no_results(home, capsys):
+    config = start(capsys)
+    line = ['train', '--config', str(config), *SHORT]
+    ok(line, capsys)
+    refused([*line, '--set', 'scheduler.div_factor=0.5'], 'scheduler.div_factor must be at least 1, got 0.5', capsys)
+
+
+def test_one_image_and_batch_normalisation(home, capsys):
+    "An error of the library for a wrong kind of thing is one sentence, too"
+    config = start(capsys, '--model resnet18 --size 32')
+    code, said = typed(['train', '--config', str(config), *SHORT, '--batch_size', '1'], capsys)
+    assert code == 1 and said.splitlines()[-1].startswith('ml-train: the batch holds one sample'), said
+    assert '--debug' not in said
 
 
 def test_a_training_may_begin_with_the_best_weights_of_the_last(home, capsys):

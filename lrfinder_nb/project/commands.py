@@ -231,7 +231,7 @@ def sentence(error:BaseException  # what was raised
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ['']
     if 'in DataLoader worker process' in lines[0]: lines = [lines[-1].partition(': ')[2] or lines[-1]]
     own = isinstance(error, (ValueError, OSError)) or type(error).__module__.startswith('lrfinder_nb')
-    if own: return lines[0] or type(error).__name__
+    if own or isinstance(error, TypeError) and '; ' in lines[0]: return lines[0] or type(error).__name__
     return f'{type(error).__name__}: {lines[0]}; run again with --debug to see where'
 
 # %% ../../nbs/project/17_commands.ipynb #ade32d8c

@@ -63,7 +63,8 @@ class Folder:
 
 # %% ../../nbs/project/05_folders.ipynb #f42bb121
 def _subfolders(folder):
-    return {entry.name for entry in os.scandir(folder) if entry.is_dir() and not _hidden(entry)}
+    found = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not _hidden(entry)}
+    return found - {'__MACOSX'}
 
 # %% ../../nbs/project/05_folders.ipynb #0da4adfa
 def _same_classes(root, inner, first):
@@ -79,6 +80,10 @@ def _classes_of(root):
     "(names of the upper folders, names of the classes) below `root`"
     upper = _subfolders(root)
     kinds = {PARTS.get(name.lower()) for name in upper}
+    if 'train' in kinds and len(kinds) > 2 and None in kinds:
+        odd = min(name for name in upper if name.lower() not in PARTS)
+        raise UsageError(f"'{root}' holds {odd}/ beside the parts of a data set ({', '.join(sorted(upper - {odd}))}); "
+                         f"move {odd}/ away, or rename the parts where they are classes")
     if 'train' not in kinds or None in kinds: return (), upper
     inner = {name: _subfolders(root/name) for name in sorted(upper)}
     first = next(name for name in inner if PARTS[name.lower()] == 'train')

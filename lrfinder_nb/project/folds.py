@@ -99,7 +99,10 @@ def _column(path, name):
                          f"{', '.join(map(str, columns)) or 'none'}; pass FILE.csv:COLUMN")
     names = ('path', 'file', 'filename', 'image')
     key = next((column for column in columns if column.lower() in names), columns[0])
-    return {row[key]: row[name] for row in rows}
+    values = {row[key]: row[name] for row in rows}
+    if twice := next((row[key] for row in rows if row[name] != values[row[key]]), None):
+        raise UsageError(f"--group: '{path}' has two values of {name} for '{twice}'; leave one of them")
+    return values
 
 # %% ../../nbs/project/05a_folds.ipynb #f1f6d40d
 def _matched(files, group):
@@ -118,7 +121,7 @@ def groups_of(files,  # paths of the images
     "The group of each image, by a regular expression on its path or by a column of a CSV file"
     if table := re.fullmatch(r'(.+\.csv):(.+)', group):
         values = _column(table[1], table[2])
-        found = [values.get(name) or values.get(name.rsplit('/', 1)[-1]) for name in files]
+        found = [values.get(name) or values.get(name.rsplit('/', 1)[-1]) or None for name in files]
         what = f"has no value in '{table[1]}'"
     else: found, what = _matched(files, group), f"does not match --group {group!r}"
     if None in found:

@@ -110,7 +110,7 @@ def load_weights(model:nn.Module,  # a model of the same kind
     "Read weights into a model; returns the facts that were kept with them"
     from safetensors import SafetensorError, safe_open
     if not Path(path).is_file():
-        raise UsageError(f"there are no weights in '{path}'; train first: ml-train --config FILE")
+        raise UsageError(f"there are no weights in '{path}'; train without --resume: ml-train --config FILE")
     try:
         with safe_open(path, 'pt') as f:
             model.load_state_dict({k: f.get_tensor(k) for k in f.keys()})
@@ -131,6 +131,8 @@ def check_export(path  # file to write
                          'pip install onnx onnxscript, or export to .pt2')
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--export '{path}' is in a folder that does not exist; make it first")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise UsageError(f"--export '{path}' is in a folder that cannot be written; choose another one")
 
 # %% ../../nbs/project/14_report.ipynb #f54e9e00
 def export(model:nn.Module,  # a trained model

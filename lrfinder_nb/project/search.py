@@ -36,7 +36,7 @@ def check_sweep(config:Config  # the settings
                ):
     "Refuse values of the sweep that do not go together; `UsageError` names the key"
     settings = config.lr_finder
-    start, end = settings.start_lr, settings.end_lr or 10.
+    start, end = settings.start_lr or 1e-7, settings.end_lr or 10.
     if settings.diverge_threshold <= 1:
         raise UsageError(f"lr_finder.diverge_threshold must be above 1, got {settings.diverge_threshold:g}; "
                          "4 is customary")
@@ -47,7 +47,7 @@ def check_sweep(config:Config  # the settings
         raise UsageError('lr_finder.beta must be below 1, got 1; 0.98 is customary, and null is better')
     if settings.num_iter == 1:
         raise UsageError('lr_finder.num_iter must be at least 2, got 1; 300 is customary')
-    if start and start >= end:
+    if start >= end:
         raise UsageError(f"lr_finder.start_lr must be below end_lr, got {start:g} and {end:g}")
 
 # %% ../../nbs/project/13_search.ipynb #bf4d7361

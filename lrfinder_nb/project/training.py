@@ -34,7 +34,9 @@ from ..train.rates import OneCycle, Stepwise
 def schedule_of(s:Scheduler  # the settings
                ):
     "What the rate does during the training, as `fit` takes it"
-    if s.name == 'onecycle': return OneCycle(s.div_factor, s.final_div_factor, s.pct_start)
+    try:
+        if s.name == 'onecycle': return OneCycle(s.div_factor, s.final_div_factor, s.pct_start)
+    except ValueError as e: raise UsageError(f'scheduler.{e}') from None
     return Stepwise(s.step_size, s.gamma) if s.name == 'steplr' else s.name
 
 # %% ../../nbs/project/15_training.ipynb #7c82960e
@@ -198,6 +200,7 @@ def _prepared(task, folder, resume):
              f'{len(task.train_dl.dataset)} images, batches of {config.training.batch_size} on {task.device}')
     if resume: _check_resume(config, folder)
     task.check()
+    schedule_of(config.scheduler)
     if config.optimizer.lr == 'auto' and not config.stages: auto_lr(config)
     begin(config, task.train_dl)
     model = task.model()
