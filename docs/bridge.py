@@ -186,7 +186,7 @@ class Site:
         self.modules = {m: p for p, nb in self.notebooks.items() if (m := module_of(nb))}
         package = self.ini['lib_path']
         public = public_names(root/package/'__init__.py')
-        self.code = Code(self.notebooks, package, public, words['parameters'] | words['constants'])
+        self.code = Code(self.notebooks, package, public, words['parameters'] | words['members'] | words['constants'])
 
     def address(self, target):
         kind, name = 'tree' if target.is_dir() else 'blob', target.relative_to(self.root).as_posix()

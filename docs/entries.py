@@ -208,9 +208,11 @@ class Code:
         options = [module] + [f':{d}:' for d in ('classmethod', 'staticmethod') if d in deco]
         if kind == 'property' and f.returns: options.append(f':type: {ast.unparse(unquoted(f.returns))}')
         params = self.described(f'{cls}.{f.name}', params, public)
+        doc = ast.get_docstring(f) or self.words.get(f'{cls}.{f.name}', '')
+        if public and not doc: self.missing.append(f'{cls}.{f.name}')
         sig = '' if kind == 'property' else signature(f, bound)
         head = '\n'.join([f'`````{{py:{kind}}} {f.name}{sig}', *options])
-        return f"{head}\n\n{self.body(ast.get_docstring(f) or '', params, back)}`````\n\n"
+        return f"{head}\n\n{self.body(doc, params, back)}`````\n\n"
 
     def described(self, name, params, public):
         "Parameters with their descriptions; those of public names that have none are noted"

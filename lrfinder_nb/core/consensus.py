@@ -62,7 +62,7 @@ def pool(curves  # several `LossCurve`s of the same rates, of any lengths
 # %% ../../nbs/core/10_consensus.ipynb #97654287
 @dataclass(frozen=True, repr=False)
 class Consensus:
-    "What several runs of one task say together"
+    "The rate that several runs of one task give together, with its spread and interval"
     runs: tuple  # an `Analysis` for each run
     names: tuple  # a name for each run
 
@@ -103,7 +103,7 @@ class Consensus:
     def __len__(self): return len(self.runs)
     def __float__(self): return self.lr
     def __str__(self):
-        "The rate as one would say it, or why there is none"
+        "The rate in words, or why there is none"
         if self.problem: return self.problem
         if self.at_least: return f'lr at least {self.lr:.1e}'
         return 'lr {:.1e} ({:.1e} to {:.1e})'.format(self.lr, *self.interval)
@@ -166,7 +166,7 @@ def _html(c):
 # %% ../../nbs/core/10_consensus.ipynb #cbe57078
 def named(curves,  # several `LossCurve`s: a list, or a dict of names to curves
          ) -> dict:
-    "Names and curves; `TypeError` for what is none"
+    "(names, curves); `TypeError` for anything else"
     kind = type(curves).__name__
     if isinstance(curves, (list, tuple, Mapping)) and not len(curves):
         raise ValueError(f"curves must hold at least one LossCurve, got an empty {kind}; run the sweep first")
@@ -180,7 +180,7 @@ def named(curves,  # several `LossCurve`s: a list, or a dict of names to curves
 def consensus(curves,  # several `LossCurve`s of one task: a list, or a dict
               **settings,  # `beta`, `skip_start`, ..., `rule`, as in `analyse`
              ) -> Consensus:
-    "What several runs say together"
+    "The rate that several runs give together, as a `Consensus`"
     curves = named(curves)
     return Consensus(tuple(analyse(c, **settings) for c in curves.values()), tuple(curves))
 

@@ -121,7 +121,7 @@ def analyse(curve:LossCurve,  # the record of a sweep
                                                 # minimum; None: the sweep's
             rule:str='basin',  # name of the rule, one of `RULES`
            ) -> Analysis:
-    "Read `curve`: the trend, the kept part and the suggestion, or the sentence why there is none"
+    "Read `curve`: the trend, the kept part and the suggestion, or a sentence that says why there is none"
     if diverge_threshold is None: diverge_threshold = curve.diverge_threshold
     _check_settings(beta, skip_start, skip_end, diverge_threshold, rule)
     skip_start, skip_end = int(skip_start), int(skip_end)

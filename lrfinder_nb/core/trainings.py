@@ -67,7 +67,7 @@ def near_weights(log_lrs:np.ndarray,  # log10 of each rate, shape (n,)
 # %% ../../nbs/core/13_trainings.ipynb #2b3ad899
 @dataclass(frozen=True, repr=False)
 class Trainings:
-    "Whole trainings around an answer, and what they say together"
+    "Whole trainings around an answer, and the rate that they give"
     trainings: tuple  # `Training`s in the order in which they were made
     horizon: float = 1.  # length of their schedule as a share of the user's
     judge: str = 'valid_loss'  # what they are judged by
@@ -97,7 +97,7 @@ class Trainings:
     def lr(self) -> float: return self.suggestion.lr
     @property
     def rung(self) -> str:
-        "What the answer stands on"
+        "What the answer is based on"
         return 'trained in full' if self.horizon == 1 else f'trained for {self.horizon:g} of the length'
     def __len__(self): return len(self.trainings)
     def __repr__(self): return f"Trainings({self.problem or f'lr {self.lr:.1e}, {self.suggestion.why}'})"

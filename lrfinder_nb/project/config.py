@@ -23,7 +23,7 @@ from .schema import Config, Seed
 
 # %% ../../nbs/project/04_config.ipynb #27f0b251
 class UsageError(ValueError):
-    "What the user asked for cannot be done as it stands: a flag, a key or a file is wrong"
+    "What the user asked for cannot be done, because a flag, a key or a file is wrong"
 
 # %% ../../nbs/project/04_config.ipynb #6af6f498
 def first_line(error:BaseException  # of any library
@@ -99,7 +99,7 @@ def _invalid(error, path):
 def parse_yaml(text:str,  # content of a YAML file
                path,  # where it came from, for the error
               ) -> dict:
-    "The sections of a YAML file as dicts; `UsageError` where it is none"
+    "The sections of a YAML file as dicts; `UsageError` if it is not one"
     try: node, body = yaml.compose(text, yaml.SafeLoader), get_loader('yaml')(text)
     except (yaml.YAMLError, ValueError, RecursionError) as e: raise _invalid(e, path) from None
     if found := _twice(node):

@@ -78,7 +78,7 @@ def save_found(found:Found,  # what to write
 
 # %% ../../nbs/project/12_evidence.ipynb #e4a7885e
 def _read_found(text):
-    "A suggestion from JSON; any of several errors where it is none"
+    "A suggestion from JSON; one of several errors if it is not one"
     body = json.loads(text)
     if body.get('schema') != 'lrfinder_nb.suggestion' or body.get('version') != 1:
         raise ValueError('it has another schema')

@@ -129,7 +129,7 @@ def _is_whole(body):
 
 
 def _read_body(path):
-    "What a checkpoint holds beside its hashes; `ValueError` where it is none, or damaged"
+    "The content of a checkpoint besides its hashes; `ValueError` if it is not one, or damaged"
     body, why = None, 'it holds something else'
     try:
         with warnings.catch_warnings(action='ignore'):

@@ -312,5 +312,5 @@ def fit(model:nn.Module,  # the model
     "Train with a schedule of the rate; all else is as in `fit_one_cycle`"
     if wrong := options.keys() - Plan.__dataclass_fields__.keys():
         raise TypeError(f"fit has no argument {min(wrong)!r}; it takes those of fit_one_cycle "
-                        "except the cycle's, which belong into schedule=OneCycle(...)")
+                        "except the cycle's, which belong in schedule=OneCycle(...)")
     return train(model, optimizer, loss_fn, train_dl, valid_dl, Plan(max_lr, schedule=schedule, **options))

@@ -17,7 +17,7 @@ from ..engine.sweep import group_ratios
 # %% ../../nbs/train/07_rates.ipynb #e1a56b07
 @dataclass(frozen=True)
 class OneCycle:
-    "Up to the highest rate and down to almost nothing"
+    "The rate rises to the highest one and falls to almost zero"
     div_factor:float=25.  # the first rate is the highest over this
     final_div_factor:float=1e4  # the last rate is the first over this
     pct_start:float=.3  # share of the steps spent rising, in (0, 1)
@@ -50,7 +50,7 @@ class Cosine:
 # %% ../../nbs/train/07_rates.ipynb #bfa8d09d
 @dataclass(frozen=True)
 class Stepwise:
-    "The rate times `gamma` after every `step_size` epochs"
+    "The rate is multiplied by `gamma` after every `step_size` epochs"
     step_size:int=10  # epochs between two drops, at least 1
     gamma:float=.1  # factor of a drop, in (0, 1]
 
