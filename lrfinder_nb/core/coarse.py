@@ -105,9 +105,10 @@ def other_range(curve:LossCurve,  # a quick pass over the usual range
 
 # %% ../../nbs/core/11_coarse.ipynb #56898dc9
 def _still_falls(curve):
-    "Whether the last losses lie below those of a decade before by more than their noise"
+    "Whether the last losses lie clearly below those of a decade before, and not above any earlier ones"
+    noise, lowest = noise_level(curve.losses), curve.losses[:-4].min()
     late, before = np.median(curve.losses[-3:]), np.median(curve.losses[-9:-4])
-    return bool(late < before - 2*noise_level(curve.losses))
+    return bool(late < before - 2*noise and late < lowest + noise)
 
 # %% ../../nbs/core/11_coarse.ipynb #5264ba70
 BELOW = 2.2  # decades by which the second pass begins below the focus
