@@ -1,5 +1,7 @@
 """What the library says before it sweeps and what it finds afterwards: slips, checks, places, threads"""
+import copy
 import functools
+import pickle
 import threading
 import time
 import warnings
@@ -14,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lrfinder_nb.engine import keep
+from lrfinder_nb.engine.background import NOTICE
 from lrfinder_nb.engine.finder import LRFinder
 from lrfinder_nb.engine.keep import place
 from lrfinder_nb.engine.repeat import repeat
@@ -233,6 +236,46 @@ def test_a_state_dict_waits_for_the_end():
 def test_a_part_of_the_model_waits_for_the_end():
     seen, old = in_background(lambda f: f.model[0](X))
     assert torch.equal(seen, F.linear(X, old[0], old[1]))
+
+
+READERS = dict(
+    parameters=lambda f: [*f.model.parameters()][0], named=lambda f: dict(f.model.named_parameters())['0.weight'],
+    copied=lambda f: copy.deepcopy(f.model)[0].weight, pickled=lambda f: pickle.loads(pickle.dumps(f.model))[0].weight,
+    part=lambda f: copy.deepcopy(f.model[0]).weight, moved=lambda f: f.model.to('cpu')[0].weight,
+    turned=lambda f: f.model.eval().train()[0].weight, cleared=lambda f: f.optimizer.zero_grad() or f.model[0].weight)
+
+
+@pytest.mark.parametrize('how', READERS)
+def test_who_reads_copies_or_changes_a_model_waits_for_the_end(how):
+    def use(f):
+        assert f._task.running
+        found = READERS[how](f).detach().clone()
+        assert not f._task.running
+        return found
+    seen, old = in_background(use)
+    assert torch.equal(seen, old[0])
+
+
+def test_weights_that_are_loaded_meanwhile_are_those_afterwards():
+    fresh = net().state_dict()
+    f = finder().range_test(Slow([(X, Y)]*4), background=True, **{**SWEEP, 'num_iter': 20})
+    f.model.load_state_dict(fresh)
+    assert not f._task.running and torch.equal(f.model[0].weight, fresh['0.weight'])
+
+
+def test_nothing_is_left_on_a_model_that_was_swept_in_the_background():
+    f = finder()
+    old = [dict(vars(x)) for x in (*f.model.modules(), f.optimizer)]
+    f.range_test([(X, Y)], background=True, **SWEEP).wait()
+    assert [dict(vars(x)) for x in (*f.model.modules(), f.optimizer)] == old and pickle.dumps(f.model)
+
+
+def test_what_does_not_wait_is_said():
+    loader = DataLoader(TensorDataset(X, Y), 4)
+    f = finder().range_test(Slow([(X, Y)]*4), background=True, **{**SWEEP, 'num_iter': 20})
+    assert len(list(loader)) == 2 and f.model[0].weight.isfinite().all() and f._task.running
+    assert all(word in NOTICE for word in ('parameters', 'loader', 'random numbers', 'undone when the sweep ends'))
+    f.wait()
 
 
 class Counter:

@@ -7,6 +7,7 @@ __all__ = ['TURN', 'RUNNING', 'hold', 'check_background', 'notify', 'Background'
 
 # %% ../../nbs/engine/03_background.ipynb #724efefa
 import sys
+from functools import wraps
 from threading import Event, RLock, Thread, current_thread, main_thread
 
 import torch
@@ -25,23 +26,44 @@ def hold():
     for task in list(RUNNING): task.hold()
 
 # %% ../../nbs/engine/03_background.ipynb #e0201dab
-NOTICE = ("a sweep of {} runs in the background: this cell waits where it calls the model or its optimizer; "
-          "what it reads or changes otherwise (parameters, loader, random numbers) is the sweep's, "
+NOTICE = ("a sweep of {} runs in the background: this cell waits where it uses a method of the model or its optimizer; "
+          "what it reads or changes otherwise (single parameters, loader, random numbers) is the sweep's, "
           "and undone when the sweep ends")
 
 # %% ../../nbs/engine/03_background.ipynb #428ac5a6
+# methods that read or change a model or an optimizer
+USES = ('parameters', 'named_parameters', 'buffers', 'named_buffers', 'load_state_dict', 'train', 'eval', '_apply',
+        'apply', 'requires_grad_', 'zero_grad', 'add_param_group', '__reduce_ex__')
+
+
+def _waiting(thing, wait):
+    "Let the methods of `thing` that read or change it call `wait` first; a function that ends it"
+    def waits(f):
+        @wraps(f)
+        def use(*args, **kw):
+            wait()
+            return f(*args, **kw)
+        return use
+    old = {name: vars(thing)[name] for name in USES if name in vars(thing)}
+    own = {name: waits(getattr(thing, name)) for name in USES if hasattr(thing, name)}
+    vars(thing).update(own)
+    def end():
+        for name in own: del vars(thing)[name]
+        vars(thing).update(old)
+    return end
+
+# %% ../../nbs/engine/03_background.ipynb #984ae34e
 def _hooks(model, optimizer, wait):
-    "Hooks that call `wait` before anyone uses the model, a part of it or the optimizer; handles to remove them"
+    "Let everyone call `wait` who uses the model, a part of it or the optimizer; functions that end it"
     ask = lambda *_: wait()
     modules = [model] if hasattr(model, '_orig_mod') else model.modules()
     # a ScriptModule takes no hooks
     modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
+    parts = getattr(optimizer, 'parts', {'': optimizer}).values() if optimizer is not None else ()
     handles = [module.register_forward_pre_hook(ask, prepend=True) for module in modules]
-    handles += [module.register_state_dict_pre_hook(ask) for module in modules]
-    for part in getattr(optimizer, 'parts', {'': optimizer}).values() if optimizer is not None else ():
-        handles += [part.register_step_pre_hook(ask)]
-        handles += [part.register_state_dict_pre_hook(ask)]
-    return handles
+    handles += [part.register_step_pre_hook(ask) for part in parts]
+    handles += [thing.register_state_dict_pre_hook(ask) for thing in (*modules, *parts)]
+    return [*(handle.remove for handle in handles), *(_waiting(thing, wait) for thing in (*modules, *parts))]
 
 # %% ../../nbs/engine/03_background.ipynb #d83002c4
 def check_background(model:nn.Module  # what is to be swept in the background
@@ -86,7 +108,7 @@ class Background:
             with TURN: self.task()
         except BaseException as e: self.error = e
         finally:
-            for handle in self.hooks: handle.remove()
+            for end in self.hooks: end()
             RUNNING.remove(self)
             self.notice()
 
