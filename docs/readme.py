@@ -22,10 +22,10 @@ def absolute(target):
     if path.suffix in ('.png', '.gif'):
         return f"https://raw.githubusercontent.com/{ini['user']}/{ini['repo']}/{ini['branch']}/{local}"
     if not path.exists(): raise SystemExit(f'nbs/index.ipynb: broken link to {target}')
-    if path.suffix == '.ipynb':
-        name = page(path.relative_to(ROOT/'nbs'))
+    if path.suffix == '.ipynb': name = page(path.relative_to(ROOT/'nbs'))
+    if path.parent == ROOT/'docs/pages': name = path.stem
+    if path.parent == ROOT/'docs/pages' or path.suffix == '.ipynb':
         return f"{ini['doc_host']}{ini['doc_baseurl']}/{name}.html" + f'#{anchor}'*bool(anchor)
-    if path.parent == ROOT/'docs/pages': return f"{ini['doc_host']}{ini['doc_baseurl']}/{path.stem}.html"
     kind = 'tree' if path.is_dir() else 'blob'
     return f"{ini['git_url']}/{kind}/{ini['branch']}/{local}"
 

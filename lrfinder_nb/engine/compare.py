@@ -60,7 +60,7 @@ def _row(comparison, name):
 # %% ../../nbs/engine/10_compare.ipynb #785d465e
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    "Variants of one task, swept with the same seeds; the first is what the others are compared with"
+    "Variants of one task, swept with the same seeds; the others are compared with the first"
     variants: dict  # `Repeats` by name
 
     def ratios(self, name:str) -> list:
@@ -109,7 +109,7 @@ def compare(make,  # make() -> (model, optimizer), fresh ones
             seed:int=0,  # first seed, the same for every variant
             **kw,  # more arguments of `repeat`: verify, progress, num_iter, ...
            ) -> Comparison:
-    "Sweep each variant with the same seeds; the first is what the others are compared with"
+    "Sweep each variant with the same seeds; the others are compared with the first"
     _check_variants(variants)
     runs = check_count('runs', runs, hint='5 runs are a good start')
     base = dict(make=make, loss_fn=loss_fn, train_dl=train_dl, runs=runs, seed=seed, **kw)

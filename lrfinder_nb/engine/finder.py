@@ -252,7 +252,7 @@ class LRFinder:
 
     @property
     def rung(self) -> str:
-        "What the answer stands on: 'sweep', 'by hand', 'verified', or how far it was trained"
+        "What the answer is based on: 'sweep', 'by hand', 'verified', or how far it was trained"
         if self._by_hand: return 'by hand'
         return self.trials.rung if self.trials and self._verified else 'sweep'
 

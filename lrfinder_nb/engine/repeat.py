@@ -42,7 +42,7 @@ def _swept_steps(curve): return len(curve) + (len(curve.coarse) if curve.coarse 
 
 # %% ../../nbs/engine/09_repeat.ipynb #6295fd10
 def _notes(runs):
-    "What to know beside the rate, in sentences"
+    "What to know besides the rate, in sentences"
     if runs.same_weights: yield SAME
     steps, trained = runs.steps, sum(t.steps for t in runs.trials if t)
     if runs.trials:
@@ -55,7 +55,7 @@ def _notes(runs):
 # %% ../../nbs/engine/09_repeat.ipynb #6de4cebe
 @dataclass(frozen=True, repr=False)
 class Repeats(Consensus):
-    "Several sweeps of one task, and what they say together"
+    "Several sweeps of one task, and the rate that they give together"
     seeds: tuple = ()  # the seed of each run
     planned: int = 0  # runs at most
     same_weights: bool = False  # whether every run began with the same weights
