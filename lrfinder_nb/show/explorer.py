@@ -115,7 +115,7 @@ class LRExplorer(T.HasTraits):
             self._timer.start()
 
     def settle(self, rows=True):
-        "Compute what waits until the controls rest: the interval, the diagnosis, what each rule reads, and the picture for later"
+        "Compute what waits until the controls rest: interval, diagnosis, the table of rules, and the picture for later"
         with self.lock:
             if self._timer: self._timer.cancel()
             analysis = self.analysis
