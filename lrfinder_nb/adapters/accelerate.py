@@ -6,8 +6,7 @@
 __all__ = ['bind_accelerator']
 
 # %% ../../nbs/adapters/04_accelerate.ipynb #4e3dcef9
-from .bound import Bound, plain_loader
-from ..engine.sweep import group_ratios, set_lr
+from .bound import Bound, plain_loader, unscheduled, write_rates
 
 # %% ../../nbs/adapters/04_accelerate.ipynb #0455f3d4
 def _only(found, what, remedy):
@@ -19,13 +18,10 @@ def _only(found, what, remedy):
 def _writer(accelerator, optimizer):
     "The function that writes a rate into the prepared optimizer"
     def write(lr):
-        ratios = group_ratios(optimizer)
-        set_lr(optimizer, lr, ratios)
-        for group, ratio in zip(optimizer.param_groups, ratios): group['initial_lr'] = lr*ratio
-        for wrapper in getattr(accelerator, '_schedulers', []):
-            scheduler = getattr(wrapper, 'scheduler', wrapper)
-            if scheduler.optimizer is optimizer: scheduler.base_lrs[:] = [lr*ratio for ratio in ratios]
-        return 'the optimizer'
+        schedulers = [getattr(x, 'scheduler', x) for x in getattr(accelerator, '_schedulers', [])]
+        schedulers = [x for x in schedulers if getattr(x.optimizer, 'optimizer', x.optimizer) is optimizer]
+        write_rates(optimizer, lr, schedulers or unscheduled(optimizer))
+        return 'the optimizer' + (' and its scheduler' if schedulers else '')
     return write
 
 # %% ../../nbs/adapters/04_accelerate.ipynb #3da637dd

@@ -7,6 +7,7 @@ __all__ = ['KINDS', 'finder_for']
 
 # %% ../../nbs/adapters/10_finder_for.ipynb #b831c8e2
 import sys
+from traceback import walk_tb
 
 from .accelerate import bind_accelerator
 from .bound import BoundFinder, is_a
@@ -39,6 +40,27 @@ def _binder(thing):
                     "pass model, optimizer and loss of anything else to LRFinder")
 
 # %% ../../nbs/adapters/10_finder_for.ipynb #8d87447e
+NEEDED = {  # what each of them must have
+    bind_trainer: ('args', 'model', 'compute_loss', '_prepare_inputs', 'create_optimizer', 'get_train_dataloader'),
+    bind_lightning: ('automatic_optimization', 'training_step', 'configure_optimizers'),
+    bind_learner: ('dls', 'model', 'opt', 'cbs', 'loss_func', 'create_opt', '_split'),
+    bind_accelerator: ('_models', '_optimizers', '_dataloaders'),
+    bind_net: ('initialized_', 'check_data', 'get_split_datasets', 'get_iterator', 'get_loss', 'infer'),
+    bind_engine: ('_process_function', 'state'),
+}
+
+
+def _check_needed(thing, bind):
+    "Ask for what a step will need"
+    for name in NEEDED[bind]: getattr(thing, name)
+
+
+def _is_ours(error):
+    "Whether an adapter has asked for the attribute that is missing"
+    frames = [frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name != '__getattr__']
+    return frames[-1].f_globals['__name__'].startswith(__name__.rpartition('.')[0])
+
+
 def _moved(error, thing, bind):
     "What to say where an attribute is missing"
     homes = next(homes for homes, known in KINDS.items() if known is bind)
@@ -58,7 +80,10 @@ def finder_for(thing,  # an object of one of these kinds
               ) -> BoundFinder:
     "A finder with model, optimizer, step and loaders of another library's object; `apply()` writes the rate back"
     bind = _binder(thing)
-    try: bound = bind(thing, data, optimizer)
+    try:
+        _check_needed(thing, bind)
+        bound = bind(thing, data, optimizer)
     except AttributeError as error:
-        raise _moved(error, thing, bind) from error
+        if _is_ours(error): raise _moved(error, thing, bind) from error
+        raise
     return BoundFinder(bound, **kw)

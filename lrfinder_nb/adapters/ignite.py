@@ -13,9 +13,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from .bound import Bound, LibraryStep
+from .bound import Bound, LibraryStep, unscheduled, write_rates
 from ..engine.step import check_pair, device_of
-from ..engine.sweep import group_ratios, set_lr
 
 # %% ../../nbs/adapters/06_ignite.ipynb #a866f8ed
 def _variables(f):
@@ -100,6 +99,6 @@ def bind_engine(engine,  # an `ignite.engine.Engine` that trains
     variables = _variables(engine._process_function)
     if optimizer is None: optimizer = _optimizer_in(variables)
     def write(lr):
-        set_lr(optimizer, lr, group_ratios(optimizer))
+        write_rates(optimizer, lr, unscheduled(optimizer))
         return 'the optimizer'
     return Bound(_model_in(variables, optimizer), optimizer, step=EngineStep(engine), train_dl=data, write=write)

@@ -8,9 +8,8 @@ __all__ = ['bind_net']
 # %% ../../nbs/adapters/05_skorch.ipynb #5727c66c
 import copy
 
-from .bound import Bound, LibraryStep
+from .bound import Bound, LibraryStep, write_rates
 from ..engine.state import preserved
-from ..engine.sweep import group_ratios, set_lr
 
 # %% ../../nbs/adapters/05_skorch.ipynb #eee64775
 def _ready(net):
@@ -54,7 +53,7 @@ def _writer(net, ready):
         name = 'optimizer__lr' if hasattr(net, 'optimizer__lr') else 'lr'
         setattr(net, name, lr)
         if ready is not net: return f'net.{name}'
-        set_lr(net.optimizer_, lr, group_ratios(net.optimizer_))
+        write_rates(net.optimizer_, lr)
         return f'net.{name} and net.optimizer_'
     return write
 

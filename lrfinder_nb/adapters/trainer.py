@@ -8,9 +8,8 @@ __all__ = ['bind_trainer']
 # %% ../../nbs/adapters/01_trainer.ipynb #d406cc56
 from contextlib import contextmanager
 
-from .bound import Bound, LibraryStep, plain_loader
+from .bound import Bound, LibraryStep, plain_loader, write_rates
 from ..engine.state import preserved
-from ..engine.sweep import group_ratios, set_lr
 
 # %% ../../nbs/adapters/01_trainer.ipynb #c6f4ef75
 def _optimizer(trainer):
@@ -27,12 +26,9 @@ def _writer(trainer, optimizer, made):
     def write(lr):
         trainer.args.learning_rate = lr
         if made: return 'trainer.args.learning_rate'
-        ratios = group_ratios(optimizer)
-        set_lr(optimizer, lr, ratios)
-        for group, ratio in zip(optimizer.param_groups, ratios): group['initial_lr'] = lr*ratio
-        bases = getattr(trainer.lr_scheduler, 'base_lrs', None)
-        if bases: bases[:] = [lr*ratio for ratio in ratios]
-        return 'trainer.args.learning_rate and trainer.optimizer' + (' with its scheduler' if bases else '')
+        schedulers = [trainer.lr_scheduler] if trainer.lr_scheduler is not None else []
+        write_rates(optimizer, lr, schedulers)
+        return 'trainer.args.learning_rate and trainer.optimizer' + (' with its scheduler' if schedulers else '')
     return write
 
 # %% ../../nbs/adapters/01_trainer.ipynb #f837fde0

@@ -76,6 +76,7 @@ def group_ratios(optimizer,  # an optimizer whose groups have the rates
                 ) -> list:
     "Each group's rate as a share of the largest"
     lrs = [float(group['lr']) for group in optimizer.param_groups]
+    if not any(lrs): lrs = [float(group.get('initial_lr', 0)) for group in optimizer.param_groups]
     if len(set(lrs)) == 1: lrs = [lr*group.get('lr_scale', 1.) for lr, group in zip(lrs, optimizer.param_groups)]
     return [lr/max(lrs) if max(lrs) > 0 else 1. for lr in lrs]
 
