@@ -215,9 +215,9 @@ class Code:
         return f"{head}\n\n{self.body(doc, params, back)}`````\n\n"
 
     def described(self, name, params, public):
-        "Parameters with their descriptions; those of public names that have none are noted"
-        words = lambda p: self.words.get(f'{name}({p})') or self.words.get(f'({p})', '')
-        out = [(p, text or words(p.replace('\\', ''))) for p, text in params]
+        "Parameters with their descriptions, of which those in words.toml come first; missing ones are noted"
+        def words(p, text): return self.words.get(f'{name}({p})') or text or self.words.get(f'({p})', '')
+        out = [(p, words(p.replace('\\', ''), text)) for p, text in params]
         self.missing += [f'{name}({p})' for p, text in out if public and not text]
         return out
 

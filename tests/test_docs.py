@@ -214,6 +214,19 @@ def test_api(html):
         assert not set(arguments) - {'self'} - words, name
 
 
+def test_words_are_about_what_is_there():
+    "A description in words.toml names a parameter or a property of today"
+    import inspect
+    import tomllib
+    import lrfinder_nb
+    words = tomllib.loads((ROOT/'docs/words.toml').read_text(encoding='utf-8'))
+    for key in (*words['parameters'], *words['members']):
+        name, _, parameter = key.removesuffix(')').partition('(')
+        obj = lrfinder_nb
+        for part in filter(None, name.split('.')): obj = getattr(obj, part)
+        if name and parameter: assert parameter.strip('*') in inspect.signature(obj).parameters, key
+
+
 def test_constants_are_described_or_private():
     need(NEEDS)
     from bridge import Site
