@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,12 +81,14 @@ def python(code):
 COMMAND = [sys.executable, '-m', 'lrfinder_nb.project.commands']
 
 
-def interrupted(line, words):
+def interrupted(line, words, times=1):
     "What a command said after it was stopped by Ctrl-C, once it had said `words`"
     process = subprocess.Popen([*COMMAND, *line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for said in process.stdout:
         if words in said: break
-    process.send_signal(signal.SIGINT)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(.02)
     rest = process.stdout.read()
     assert process.wait(60) == 1 and 'Traceback' not in rest, rest
     return rest
@@ -529,6 +532,7 @@ def test_ctrl_c(home, capsys):
     line = ['lr-finder', '--config', str(config), '--num_iter', '100000', '--device', 'cpu',
             '--set', 'lr_finder.diverge_threshold=.inf']
     assert 'stopped by Ctrl-C' in interrupted(line, 'LR: ')
+    assert 'stopped by Ctrl-C' in interrupted(line, 'LR: ', 100)      # by somebody who is impatient
     assert contents(FOLDER) == before
 
 

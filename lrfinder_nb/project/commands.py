@@ -8,7 +8,7 @@ __all__ = ['HEAD', 'SWEEP', 'TRAIN', 'COMMANDS', 'split_flags', 'run_split', 'in
            'parser_of', 'sentence', 'console', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
 
 # %% ../../nbs/project/17_commands.ipynb #c9c65db1
-import errno, logging, os, sys, warnings
+import errno, logging, os, signal, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -296,10 +296,18 @@ def run(name:str,  # of the command
     return status
 
 # %% ../../nbs/project/17_commands.ipynb #6008770b
-def split(): sys.exit(run('split'))
-def init_config(): sys.exit(run('init-config'))
-def lr_finder(): sys.exit(run('lr-finder'))
-def train(): sys.exit(run('train'))
+def _leave(command, *words):
+    "End the process with the status of a command, whatever is typed meanwhile"
+    try: status = command(*words)
+    except KeyboardInterrupt: status = 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
+
+
+def split(): _leave(run, 'split')
+def init_config(): _leave(run, 'init-config')
+def lr_finder(): _leave(run, 'lr-finder')
+def train(): _leave(run, 'train')
 
 # %% ../../nbs/project/17_commands.ipynb #cc490c24
 def main(argv=None):
@@ -312,4 +320,4 @@ def main(argv=None):
 
 # %% ../../nbs/project/17_commands.ipynb #15dbba7a
 #| eval: false
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': _leave(main)
