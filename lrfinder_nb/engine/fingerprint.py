@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .randomness import generator_state, randomness
-from .reach import class_data, entries_of, kind_of, reach, slots, used_globals, value_of
+from .reach import class_data, entries_of, is_library, kind_of, reach, slots, used_globals, value_of
 
 # %% ../../nbs/engine/00e_fingerprint.ipynb #748c3c18
 def _token(x):
@@ -80,13 +80,16 @@ def _of_function(x):
     return tuple((k, _token(v)) for k, v in used_globals(x))
 
 # %% ../../nbs/engine/00e_fingerprint.ipynb #4a424bc2
+CACHED = type(is_library)       # a function with a cache of functools
+
+
 def _of_object(x):
     "Attributes, entries, and how often a cached function was asked"
     held = getattr(x, '__dict__', None)
     held = held if isinstance(held, dict) else {}
     named = [(k, _token(v)) for k, v in held.items() if k != '_iterator']
     named += [(k, _token(getattr(x, k))) for k in slots(x)]
-    return type(x).__name__, named, x.cache_info() if hasattr(x, 'cache_info') else None
+    return type(x).__name__, named, x.cache_info() if type(x) is CACHED else None
 
 # %% ../../nbs/engine/00e_fingerprint.ipynb #94f6a3fd
 def _of_container(x):

@@ -179,12 +179,17 @@ def _on_disk(x):
     if os.name == 'posix': os.unlink(path)      # the mapping keeps it
     return torch.empty(0, dtype=x.dtype).set_(storage, 0, x.shape)
 
+# %% ../../nbs/engine/00c_keep.ipynb #9fed378d
+def _is_strided(x):
+    "Whether a tensor is one block of memory with a shape and strides"
+    return x.layout == torch.strided and not x.is_nested
+
 # %% ../../nbs/engine/00c_keep.ipynb #12cf4eaa
 def copied(x:torch.Tensor,  # a tensor
            where:str='device',  # 'device', 'cpu' or 'disk'
           ) -> torch.Tensor:
     "A copy of `x` that stays at `where`"
-    plain = x.layout == torch.strided and type(x) in (torch.Tensor, nn.Parameter)
+    plain = _is_strided(x) and type(x) in (torch.Tensor, nn.Parameter)
     if where == 'device' or not plain or where == 'cpu' and x.device.type == 'cpu': return x.clone()
     if where == 'disk': return _on_disk(x).copy_(x)
     pinned = torch.cuda.is_available()
@@ -193,21 +198,21 @@ def copied(x:torch.Tensor,  # a tensor
 # %% ../../nbs/engine/00c_keep.ipynb #b7bd6b88
 def _once(x):
     "`x` without the dimensions along which it repeats itself in memory"
-    for dim, size in enumerate(x.shape if x.layout == torch.strided else ()):
+    for dim, size in enumerate(x.shape if _is_strided(x) else ()):
         if size > 1 and x.stride(dim) == 0: x = x.narrow(dim, 0, 1)
     return x
 
 # %% ../../nbs/engine/00c_keep.ipynb #94feff16
 def _elsewhere(x, old):
     "Whether `x` no longer is the view `old` of its memory"
-    if x.layout != torch.strided: return False
+    if not _is_strided(x): return False
     place_of = lambda view: (view.data_ptr(), view.shape, view.stride(), view.dtype)
     return place_of(x) != place_of(old)
 
 # %% ../../nbs/engine/00c_keep.ipynb #381aa189
 def _write(x, saved):
     "Write the copy to the memory that `x` is a view of"
-    if x.layout == torch.strided and x.device.type != 'meta':
+    if _is_strided(x) and x.device.type != 'meta':
         storage, needed = x.untyped_storage(), (x.storage_offset() + x.numel())*x.element_size()
         if x.is_contiguous() and storage.nbytes() < needed: storage.resize_(needed)
     with torch.inference_mode(x.is_inference()), torch.no_grad(): x.copy_(saved, non_blocking=True)
@@ -227,6 +232,12 @@ def _keep_leaf(x):
             if getattr(x, k, None) is not v: setattr(x, k, v)
     return back
 
+# %% ../../nbs/engine/00c_keep.ipynb #35b6443e
+def _keep_version(x):
+    "A function that puts back how often autograd has seen a tensor change"
+    if type(x) not in (torch.Tensor, nn.Parameter) or x.is_inference(): return lambda: None
+    return torch.autograd._unsafe_preserve_version_counter(x).__exit__
+
 # %% ../../nbs/engine/00c_keep.ipynb #6711785b
 def keep_tensor(x:torch.Tensor,  # any tensor
                 where:str='device',  # device of the copy; None for no values
@@ -236,9 +247,10 @@ def keep_tensor(x:torch.Tensor,  # any tensor
     with torch.no_grad(): old = x.detach()
     part, leaf, attributes = _once(old), _keep_leaf(x), keep_attributes(x)
     saved = None if where is None else _copy_once(part, where, {} if copies is None else copies)
+    counted = _keep_version(x)
     def back():
         if _elsewhere(x, old): x.data = old
-        if saved is not None: _write(part, saved)
+        if saved is not None: _write(part if _is_strided(x) else x, saved), counted()
         leaf()
         if attributes: attributes()
     return back
@@ -246,7 +258,7 @@ def keep_tensor(x:torch.Tensor,  # any tensor
 # %% ../../nbs/engine/00c_keep.ipynb #1eb4972e
 def _copy_once(x, where, copies):
     "The copy of `x`, made unless there is one of the same memory"
-    if x.layout != torch.strided or not x.numel() or x.device.type == 'meta': return copied(x, where)
+    if not _is_strided(x) or not x.numel() or x.device.type == 'meta': return copied(x, where)
     key = x.data_ptr(), x.shape, x.stride(), x.dtype, x.device
     if key not in copies: copies[key] = copied(x, where)
     return copies[key]

@@ -33,9 +33,9 @@ ALIVE = ('_io', '_queue', '_thread', 'IPython', 'asyncio', 'concurrent', 'fastpr
 # %% ../../nbs/engine/00a_reach.ipynb #fef7db5a
 RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
 MEMORY = ctypes.c_int.__mro__[-2]       # what every object of ctypes is
-KINDS = dict(leaf=(np.generic, Enum, type), random=RANDOM, tensor=torch.Tensor, own=(nn.Module, Optimizer),
-             function=types.FunctionType, method=types.MethodType, cell=types.CellType, partial=partial,
-             array=np.ndarray, container=(dict, list, tuple, set, frozenset, deque), iterator=Iterator,
+KINDS = dict(leaf=(np.generic, Enum, type, random.SystemRandom), random=RANDOM, tensor=torch.Tensor,
+             own=(nn.Module, Optimizer), function=types.FunctionType, method=types.MethodType, cell=types.CellType,
+             partial=partial, array=np.ndarray, container=(dict, list, tuple, set, frozenset, deque), iterator=Iterator,
              context=contextvars.ContextVar, memory=MEMORY, view=memoryview)
 
 # %% ../../nbs/engine/00a_reach.ipynb #534b6a1d

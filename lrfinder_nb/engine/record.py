@@ -25,10 +25,10 @@ def _name(x): return getattr(x, '__name__', type(x).__name__)
 # %% ../../nbs/engine/07_record.ipynb #82fbf8b8
 def _ran_on(task, **kw):
     "What a sweep ran on, as names and plain numbers"
-    loss, size = task.step or task.loss_fn, getattr(task.train_dl, 'batch_size', None)
+    loss, size = task.loss_fn if task.step is None else task.step, getattr(task.train_dl, 'batch_size', None)
     if not isinstance(size, int): size = None
     names = dict(model=_name(task.model), optimizer=_name(task.optimizer))
-    names['loss'] = _name(loss) if loss else "the model's own"
+    names['loss'] = "the model's own" if loss is None else _name(loss)
     losses = 'train' if task.valid_dl is None else 'valid'
     numbers = dict(losses=losses, device=str(device_of(task.model)), batch_size=size)
     seed = None if task.seed is None else int(task.seed)

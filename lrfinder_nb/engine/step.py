@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..core.checks import check_number
+from .background import INSIDE
 from .optimizers import by_closure, check_lr, is_sam, to_train
 from .slips import TAKE_OVER, check_instance
 from .slips import explained, explained_backward, explained_forward, explained_loss
@@ -177,6 +178,9 @@ def check_pair(model:nn.Module,  # the model
     "Refuse a model and an optimizer that cannot be trained together, step by step"
     _check_kinds(model, optimizer)
     name, kind = type(model).__name__, type(optimizer).__name__
+    if device_of(model).type == 'meta':
+        raise ValueError(f"the parameters of this {name} are on the device 'meta', where they have no values; "
+                         "give it some first: model.to_empty(device='cpu'), then load or draw its weights")
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     if not trained:
         raise ValueError(f"{name} has no trainable parameter; unfreeze some with requires_grad_(True)")
@@ -217,8 +221,9 @@ class TrainStep:
     def loss(self, batch, graded=True):
         "The loss on one batch, moved to the device"
         if self.device.type != 'cpu': batch = to_device(batch, self.device)
-        with self.autocast:
-            loss = self._own_step(batch) if self.step else batch_loss(self.model, batch, self.loss_fn)
+        with INSIDE, self.autocast:
+            if self.step is not None: loss = self._own_step(batch)
+            else: loss = batch_loss(self.model, batch, self.loss_fn)
         return check_loss(loss, graded)
 
     def _own_step(self, batch):
