@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['HEAD', 'SWEEP', 'TRAIN', 'COMMANDS', 'split_flags', 'run_split', 'init_config_flags', 'run_init_config', 'Failed',
            'done_already', 'lr_finder_flags', 'with_keys', 'write_keys', 'run_lr_finder', 'train_flags', 'run_train',
-           'parser_of', 'sentence', 'console', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
+           'parser_of', 'sentence', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
 
 # %% ../../nbs/project/17_commands.ipynb #c9c65db1
-import errno, logging, os, signal, sys, warnings
-from contextlib import contextmanager
+import errno, os, signal, sys
 from pathlib import Path
 
 from .config import UsageError, set_value, to_yaml
 from .flags import Parser, settings_of, with_config
+from .runs import console, hang_up, log, success
 from .schema import Config
 
 # %% ../../nbs/project/17_commands.ipynb #7824c5a7
@@ -38,7 +38,6 @@ def split_flags(parser):
 # %% ../../nbs/project/17_commands.ipynb #08b3c90e
 def run_split(args):
     "Split a folder of images into folds, as lists of names; the images stay where they are"
-    from lrfinder_nb.project.runs import log, success
     from lrfinder_nb.project.splits import split_folder, splits_of
     to = args.splits or os.path.relpath(splits_of(args.raw_data))
     asked = args.folds, args.test, args.valid, args.seed, args.group
@@ -85,7 +84,6 @@ def run_init_config(args):
     "Look at a folder of images and write a first file of settings, with a comment on each line"
     from lrfinder_nb.core.files import write_file
     from lrfinder_nb.project.folders import make_folder
-    from lrfinder_nb.project.runs import log, success
     from lrfinder_nb.project.start import described, first_config, places
     path = Path(args.output or f'configs/{places(args.dataset)[0]}_config.yaml')
     if path.exists() and not args.force:
@@ -157,7 +155,6 @@ def write_keys(path,  # YAML file
               ):
     "Change some values of a file and keep its comments"
     from lrfinder_nb.core.files import write_file
-    from lrfinder_nb.project.runs import success
     text = with_keys(path, values)
     write_file(path, 'the settings', lambda f: f.write(text.encode()))
     for key, value in values.items(): success(f'{key} is {value} in {path}')
@@ -167,7 +164,6 @@ def run_lr_finder(args):
     "Find a learning rate by a range test, before the training"
     config = settings_of(args)
     if done_already(args, config, args.devices): return
-    from lrfinder_nb.project.runs import log
     from lrfinder_nb.project.search import find_lr
     if args.write: with_keys(args.config, {'optimizer.lr': .1, 'training.batch_size': 1})
     found = find_lr(config, args.find_batch_size, args.verify, sys.stdout.isatty())
@@ -234,37 +230,6 @@ def sentence(error:BaseException  # what was raised
     if own or isinstance(error, TypeError) and '; ' in lines[0]: return lines[0] or type(error).__name__
     return f'{type(error).__name__}: {lines[0]}; run again with --debug to see where'
 
-# %% ../../nbs/project/17_commands.ipynb #ade32d8c
-def _hang_up():
-    "Throw further lines away, since who read them has gone"
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-# %% ../../nbs/project/17_commands.ipynb #9f6a7e65
-class _Console(logging.StreamHandler):
-    "Lines on the console; where their reader has gone, the command goes on without them"
-    def handleError(self, record):
-        if not isinstance(sys.exc_info()[1], BrokenPipeError): raise
-        _hang_up()
-
-# %% ../../nbs/project/17_commands.ipynb #40b285e9
-def _can_say_anything():
-    "Let standard output take every letter, also where it was closed"
-    if sys.stdout is None: sys.stdout = open(os.devnull, 'w')
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
-
-
-@contextmanager
-def console():
-    "Lines to the console, of the first process only; no single steps where a bar shows them"
-    from lrfinder_nb.project.runs import lines_to, log
-    _can_say_anything()
-    other = int(os.environ.get('RANK', 0))
-    handler = logging.NullHandler() if other else _Console(sys.stdout)
-    if sys.stdout.isatty(): handler.addFilter(lambda record: not getattr(record, 'step', False))
-    with lines_to(handler), warnings.catch_warnings():
-        warnings.showwarning = lambda said, *where: log.warning(' '.join(str(said).split()))
-        yield
-
 # %% ../../nbs/project/17_commands.ipynb #b335cb3f
 def _carry_out(name, words):
     "Do the work of a command"
@@ -289,7 +254,7 @@ def run(name:str,  # of the command
     except Failed as e: return e.args[0]
     except UsageError as e: error, status = e, 2
     except KeyboardInterrupt as e: error, status = ValueError(_stopped(e)), 1
-    except BrokenPipeError: return _hang_up() or 1
+    except BrokenPipeError: return hang_up() or 1
     except Exception as e: error, status = e, 1
     if '--debug' in words: raise error
     print(f'ml-{name}: {sentence(error)}', file=sys.stderr)
