@@ -73,7 +73,10 @@ SLIPS = dict(
     array=('torch.as_tensor', lambda: sweep(((X.numpy(), Y),))),
     text=('tokenizer', lambda: sweep(((['a', 'b'], Y),))),
     one_sample=('drop_last=True', lambda: sweep(((X[:1], Y[:1]),), nn.Sequential(net(), nn.BatchNorm1d(2)))),
-    used_up=('makes the batches', lambda: sweep(iter([]))),
+    used_up=('make a new one', lambda: sweep(iter([]))),
+    doubles_in_the_model=('model.float()', lambda: sweep(model=net().double())),
+    shares=('y.argmax(1)', lambda: sweep(((X, F.one_hot(Y)),))),
+    no_indices=('x.long()', lambda: sweep(model=nn.Sequential(nn.Embedding(9, 2), nn.Flatten(), nn.Linear(8, 2)))),
     preserve_one=('preserve=[...]', lambda: finder(preserve=torch.optim.SGD(net().parameters()))),
     preserve_dict=('dict', lambda: finder(preserve=[dict(a=net())])),
     preserve_list=('list', lambda: finder(preserve=[[net()]])),
@@ -92,7 +95,7 @@ SLIPS = dict(
     checkpoint=("'run.pt'", lambda: finder().fit_one_cycle([(X, Y)], max_lr=.1, checkpoint='')),
     metric_name=('another name', lambda: finder().fit_one_cycle([(X, Y)], [(X, Y)], max_lr=.1, metrics=dict(lr=len))))
 WITH_CAUSE = {'no_loss_fn', 'three_parts', 'more_fields', 'output', 'float_labels', 'doubles', 'array', 'text',
-              'one_sample', 'array_labels', 'list_inputs', 'whole_inputs', 'no_probabilities'}
+              'one_sample', 'shares', 'no_indices', 'array_labels', 'list_inputs', 'whole_inputs', 'no_probabilities'}
 
 
 @pytest.mark.parametrize('slip', SLIPS)

@@ -79,8 +79,8 @@ class ReadOnce:
             yield batch
         if not self.kept:
             name = type(self.batches).__name__
-            raise ValueError(f'the loader is empty: {name} yields no batch; '
-                             'check the code that makes the batches')
+            raise ValueError(f'the loader is empty: this {name} yields no batch, or it is used up; '
+                             'make a new one, or pass a DataLoader')
 
 # %% ../../nbs/engine/06_passes.ipynb #3f049fdd
 def _source(loader):

@@ -75,6 +75,7 @@ def _other_floats(error, model, batch):
     kind, other = sorted(own)[0], sorted(given - own)[0]
     said = f"the batch holds {other} and the model {kind}; "
     if kind == 'float32': return said + "make the batches float: x.float(), in the dataset"
+    if kind == 'float64': return said + "make the model float: model.float(), before the optimizer is made"
     return (f"{said}convert the batches with x.to(torch.{kind}), "
             "or keep the model in float32 and pass amp='bf16'")
 
@@ -107,6 +108,14 @@ def _lists(error, model, batch):
         return (f"torch takes tensors, got {found[1]}; "
                 "make it a tensor with torch.as_tensor, in the dataset or in collate_fn")
 
+# %% ../../nbs/engine/01a_slips.ipynb #49885ef4
+def _not_indices(error, model, batch):
+    "Inputs that are not whole, for a table that looks them up"
+    if 'indices' not in str(error) or 'embedding' not in str(error): return
+    kind = next((str(x.dtype)[6:] for x in _parts(batch) if isinstance(x, torch.Tensor)), 'floats')
+    return (f"an embedding looks up whole numbers, got {kind}; "
+            "make them whole: x.long(), in the dataset")
+
 # %% ../../nbs/engine/01a_slips.ipynb #44b97c88
 ARITY = re.compile(r'\.forward\(\) (takes|got|missing)')
 
@@ -136,7 +145,7 @@ def _told(error, sentences):
 # %% ../../nbs/engine/01a_slips.ipynb #15fa980d
 def _of_batch(error, model, batch):
     "The sentence of each check above"
-    slips = _one_sample, _not_tensors, _other_floats, _pixels, _lists
+    slips = _one_sample, _not_tensors, _not_indices, _other_floats, _pixels, _lists
     return [slip(error, model, batch) for slip in slips]
 
 # %% ../../nbs/engine/01a_slips.ipynb #636ca514
@@ -194,6 +203,9 @@ def _labels(out, target, text):
     if target.is_floating_point() and 'Long' in text:
         return (f"this loss takes class numbers as targets, got {kind}; "
                 "make them whole with y.long(), in the dataset")
+    if 'class probabilities' in text:
+        return (f"this loss takes class numbers, or a share for each class as floats, got {kind} "
+                f"of shape {tuple(target.shape)}; pass y.argmax(1)")
     if 'cast' in text or 'Found dtype' in text: return FLOATS.format(kind)
     if 'multi-target' in text:
         return (f"this loss takes one class number a sample, got shape {tuple(target.shape)}; "
