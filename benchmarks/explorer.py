@@ -35,6 +35,32 @@ explorer = LRExplorer({})
 explorer'''
 CLOCK = """() => {
   for (const e of ['keydown', 'pointermove']) addEventListener(e, () => window.touched = performance.now(), true) }"""
+ECHO = '''
+import anywidget, traitlets
+class Echo(anywidget.AnyWidget):
+    _esm = """export default {render({model, el}) {
+      const field = document.createElement('input')
+      field.className = 'echo'
+      field.setAttribute('data-lm-suppress-shortcuts', 'true')
+      el.append(field)
+      field.addEventListener('keydown', () => {
+        window.touched = performance.now()
+        model.set('asked', model.get('asked') + 1)
+        model.save_changes()
+      })
+      model.on('change:answered', () => {
+        field.value = model.get('answered')
+        requestAnimationFrame(() => {
+          const c = new MessageChannel()
+          c.port1.onmessage = () => window.waited = performance.now() - window.touched
+          c.port2.postMessage(0)
+        })
+      })
+    }}"""
+    asked, answered = traitlets.Int().tag(sync=True), traitlets.Int().tag(sync=True)
+    @traitlets.observe('asked')
+    def answer(self, change): self.answered = change.new
+Echo()'''
 CASES = dict(one=(1000, 1), many=(10_000, 1), several=(1000, 5))
 LIMITS = dict(one=dict(move=(5, 10), size=10, key=(40, 80), rest=150),
               many=dict(move=(None, None), size=12, key=(70, 100), rest=150),
@@ -145,9 +171,26 @@ def drag(panel, seconds=2.):
     return len(seen)/seconds, max(0, seen[-1]['painted'] - last)
 
 
+def echoes(lab, browser):
+    "Milliseconds from each key press to the pixels of a plain widget whose kernel sends the number back"
+    lab.write('echo.ipynb', ECHO)
+    nb = Notebook(lab, fresh_page(browser), 'echo.ipynb')
+    nb.run_all()
+    field, found = nb.page.locator('input.echo'), []
+    field.wait_for()
+    for _ in range(PRESSES):
+        nb.page.evaluate('window.waited = 0')
+        field.press('ArrowRight')
+        nb.page.wait_for_function('window.waited')
+        found.append(nb.page.evaluate('window.waited'))
+    nb.page.context.close()
+    return found
+
+
 def in_browser(row):
     "Measure in JupyterLab; versions of what took part"
     with tempfile.TemporaryDirectory() as root, serving(Path(root)) as lab, browsing() as browser:
+        row('key press to pixels', 'a plain widget that sends a number back', echoes(lab, browser), 'ms')
         for case in CASES:
             panel, what = open_explorer(lab, browser, case), named(case)
             row('key press to pixels', what, press(panel), 'ms', *LIMITS[case]['key'])
