@@ -299,7 +299,7 @@ def test_finder_says_and_writes(home, capsys):
 def test_finder_is_the_finder(home, capsys):
     "Bit for bit the suggestion of the same sweep in Python, whoever reads the images"
     config = start(capsys)
-    for extra in ([], ['--num_workers', '2']):
+    for extra, clip in (([], None), (['--num_workers', '2'], None), (['--set', 'training.clip=0.01'], .01)):
         ok(['lr-finder', '--config', str(config), *QUICK, *extra], capsys)
         found = load_found(FOLDER/'suggestion.json')
         c = load_config(config)
@@ -313,7 +313,8 @@ def test_finder_is_the_finder(home, capsys):
         set_seed(42, dl)
         model = SmallCNN(1, 3)
         opt = torch.optim.AdamW(model.parameters())
-        finder = LRFinder(model, opt, nn.CrossEntropyLoss()).range_test(dl, num_iter=40, seed=42, progress=False)
+        finder = LRFinder(model, opt, nn.CrossEntropyLoss(), clip=clip)
+        finder.range_test(dl, num_iter=40, seed=42, progress=False)
         assert np.array_equal(finder.curve.losses, load_curve(FOLDER/'curve.json').losses)
         assert finder.suggestion.lr == found.lr and finder.suggestion.interval == found.interval
 
@@ -613,6 +614,13 @@ def test_train_auto(home, capsys):
                           (['--optimizer', 'sgd'], 'optimizer was adamw and is sgd'),
                           (['--set', 'transforms.train=[RandomHorizontalFlip]'], 'transforms.train was')):
         refused([*train, *change], f'was found for something else: {words}', capsys)
+    Path('nets.py').write_text('from lrfinder_nb import SmallCNN\ndef net(): return SmallCNN(1, 3)\n')
+    own = ['--set', 'model.architecture=nets.py:net']
+    ok(['lr-finder', '--config', str(config), *QUICK, *own], capsys)
+    refused([*train, *own, '--set', 'training.clip=1'], 'was found for something else: clip was None and is 1.0', capsys)
+    Path('nets.py').write_text('from lrfinder_nb import SmallCNN\ndef net(): return SmallCNN(1, 3, width=4)\n')
+    refused([*train, *own], 'was found for something else: model was nets.py:net (', capsys)
+    ok(['lr-finder', '--config', str(config), *QUICK], capsys)
     ok('split --raw_data data/shapes/raw --folds 4 --force', capsys)
     refused(train, 'was found for something else: the lists of images are others', capsys)
 

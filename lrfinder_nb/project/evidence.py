@@ -26,7 +26,16 @@ def digest_of(folder  # folder of the lists
 def _weights_in_words(weights):
     "A digest of a file of weights, so that the file may move; the name of other weights as it is"
     if not (weights and Path(weights).is_file()): return weights
-    return hashlib.blake2b(Path(weights).read_bytes(), digest_size=8).hexdigest()
+    return _digest(weights)
+
+
+def _digest(path): return hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
+
+
+def _model_in_words(name):
+    "The name of a model, with a digest of the file that makes it"
+    path = name.rpartition(':')[0]
+    return f'{name} ({_digest(path)})' if path.endswith('.py') and Path(path).is_file() else name
 
 # %% ../../nbs/project/12_evidence.ipynb #a0974c20
 def fingerprint(config:Config,  # the settings
@@ -36,10 +45,10 @@ def fingerprint(config:Config,  # the settings
     training, optimizer, data = config.training, config.optimizer, config.data
     momentum = optimizer.momentum if optimizer.name in ('sgd', 'rmsprop') else None
     return dict(
-        model=config.model.name, weights=_weights_in_words(config.model.weights), train=train,
+        model=_model_in_words(config.model.name), weights=_weights_in_words(config.model.weights), train=train,
         optimizer=optimizer.name, weight_decay=optimizer.weight_decay, momentum=momentum,
         loss=dict(label_smoothing=training.label_smoothing),
-        batch_size=training.batch_size, accumulation_steps=training.accumulation_steps,
+        batch_size=training.batch_size, accumulation_steps=training.accumulation_steps, clip=training.clip,
         transforms=asdict(config.transforms) | dict(mode=data.mode),
         dataset=data.dataset_name, splits=digest_of(data.splits_dir))
 

@@ -94,7 +94,7 @@ def sweep_once(task:Task,  # what is swept
     config = task.config
     sweep, _ = sweep_settings(config)
     begin(config, task.train_dl)
-    finder = LRFinder(*task.make(), task.loss_fn, amp=config.training.amp)
+    finder = LRFinder(*task.make(), task.loss_fn, **task.helps)
     finder.range_test(task.train_dl, seed=config.seed, progress=view or False, **sweep)
     if finder.curve.ended == 'stopped': raise KeyboardInterrupt
     return finder
@@ -125,7 +125,7 @@ def no_memory(task:Task  # what was tried
 def fits(task:Task  # what is tried
         ) -> bool:
     "Whether one training step fits into the memory"
-    finder = LRFinder(*task.make(), task.loss_fn, amp=task.config.training.amp)
+    finder = LRFinder(*task.make(), task.loss_fn, **task.helps)
     try: finder.range_test(task.train_dl, num_iter=2, progress=False)
     except Exception as e:
         if is_memory(e): return False
@@ -224,7 +224,7 @@ def _sweep_often(task, watched):
     config, asked = task.config, task.config.lr_finder.runs
     sweep, reading = sweep_settings(config)
     runs = repeat(_announced(task.make, asked), task.loss_fn, task.train_dl, runs=asked, seed=config.seed,
-                  progress=watched, amp=config.training.amp, **sweep)
+                  progress=watched, **task.helps, **sweep)
     if _unfinished(runs, asked) or runs.runs[-1].curve.ended == 'stopped': raise KeyboardInterrupt
     return runs.analyse(**reading)
 
@@ -246,7 +246,7 @@ def _compared(task, runs, alpha):
     config, (sweep, reading) = task.config, sweep_settings(task.config)
     variants = dict(plain={}, mixup=dict(train_dl=mixup(task.train_dl, alpha)))
     found = compare(task.make, task.loss_fn, task.train_dl, variants, runs=runs, seed=config.seed,
-                    progress=False, amp=config.training.amp, **sweep)
+                    progress=False, **task.helps, **sweep)
     return Comparison({name: swept.analyse(**reading) for name, swept in found.variants.items()})
 
 

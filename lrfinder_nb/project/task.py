@@ -212,6 +212,10 @@ class Task:
         except ValueError as e: raise UsageError(f'training.amp: {e}') from None
 
     @property
+    def helps(self) -> dict:
+        "The precision and the limit of the gradients, for sweeps and trainings alike"
+        return dict(amp=self.config.training.amp, clip=self.config.training.clip)
+    @property
     def channels(self) -> int: return 3 if self.config.data.mode == 'RGB' else 1
 
     def model(self) -> nn.Module:

@@ -44,7 +44,7 @@ def _sweep_stage(task, stage, model, optimizer):
     "The rate that a sweep of the model suggests for a stage, with the model as it is"
     config = task.config
     for line in (f"Sweeping the rate for {stage['train']}", *range_in_words(config.lr_finder)): log.info(line)
-    finder = LRFinder(model, optimizer, task.loss_fn, amp=config.training.amp)
+    finder = LRFinder(model, optimizer, task.loss_fn, **task.helps)
     sweep, reading = sweep_settings(config)
     finder.range_test(task.train_dl, seed=config.seed, progress=Lines(), **sweep)
     if finder.curve.ended == 'stopped': raise KeyboardInterrupt
@@ -118,7 +118,7 @@ def train_stage(task:Task,  # what is trained
     "Train with the schedule of the settings"
     settings = task.config.training
     alpha, train_dl = settings.mixup_alpha, task.train_dl
-    helps = dict(amp=settings.amp, accumulation_steps=settings.accumulation_steps, clip=settings.clip)
+    helps = dict(task.helps, accumulation_steps=settings.accumulation_steps)
     kept = dict(checkpoint=path, callbacks=[keeper], log_to=board, metrics='accuracy', progress=False)
     return fit(model, optimizer, task.loss_fn, mixup(train_dl, alpha) if alpha else train_dl, task.valid_dl,
                max_lr=lr, epochs=epochs, schedule=schedule_of(task.config.scheduler), **helps, **kept)
