@@ -617,7 +617,7 @@ def test_train_auto(home, capsys):
     Path('nets.py').write_text('from lrfinder_nb import SmallCNN\ndef net(): return SmallCNN(1, 3)\n')
     own = ['--set', 'model.architecture=nets.py:net']
     ok(['lr-finder', '--config', str(config), *QUICK, *own], capsys)
-    refused([*train, *own, '--set', 'training.clip=1'], 'was found for something else: clip was None and is 1.0', capsys)
+    refused([*train, *own, '--set', 'training.clip=1'], 'for something else: clip was None and is 1.0', capsys)
     Path('nets.py').write_text('from lrfinder_nb import SmallCNN\ndef net(): return SmallCNN(1, 3, width=4)\n')
     refused([*train, *own], 'was found for something else: model was nets.py:net (', capsys)
     ok(['lr-finder', '--config', str(config), *QUICK], capsys)
