@@ -102,7 +102,8 @@ def _scaled(group, old, new, scheduled):
 
 
 def _from_bases(scheduler, groups):
-    "The scheduler starts from the rates that its groups have now"
+    "The scheduler starts from the rates that its groups have now, and so do those that it is made of"
+    for part in getattr(scheduler, '_schedulers', ()): _from_bases(part, groups)
     if hasattr(scheduler, 'base_lrs'): scheduler.base_lrs[:] = [group['initial_lr'] for group in groups]
     made = zip(getattr(scheduler, 'lr_lambdas', ()), groups)
     for f, group in made: group['lr'] = group['initial_lr']*f(scheduler.last_epoch)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .bound import Bound, LibraryStep
+from .bound import Bound, LibraryStep, is_a
 from ..engine.state import preserved
 
 # %% ../../nbs/adapters/03_fastai.ipynb #bf8213fa
@@ -31,11 +31,13 @@ class FastaiOptimizer(torch.optim.Optimizer):
 EVENTS = 'before_batch', 'after_pred', 'after_loss'
 # where callbacks set up and clear away
 BEGIN, END = ('before_fit', 'before_train'), ('after_train', 'after_fit')
+# sets the rates, which is the sweep's own business
+RATES = 'fastai.ParamScheduler'
 
 
 def _changing(learn):
     "The callbacks that take part in a step, in their order"
-    own = [cb for cb in learn.cbs if any(hasattr(cb, event) for event in EVENTS)]
+    own = [cb for cb in learn.cbs if any(hasattr(cb, event) for event in EVENTS) and not is_a(cb, RATES)]
     return sorted(own, key=lambda cb: getattr(cb, 'order', 0))
 
 # %% ../../nbs/adapters/03_fastai.ipynb #a78e516c
@@ -69,7 +71,7 @@ def _step_of(learn):
     "step(model, batch) -> loss"
     callbacks = _changing(learn)
     def step(model, batch):
-        learn.training, learn.iter = model.training, 0
+        learn.training, learn.iter, learn.epoch, learn.n_epoch, learn.pct_train = model.training, 0, 0, 1, 0.
         with _fitting(callbacks): return _forward(learn, model, batch, callbacks)
     return LibraryStep(step, learn, *callbacks)
 
@@ -83,6 +85,12 @@ def _optimizer(learn):
     return inner if isinstance(inner, torch.optim.Optimizer) else FastaiOptimizer(found)
 
 # %% ../../nbs/adapters/03_fastai.ipynb #4873862d
+def _has_valid(learn):
+    "Whether there are validation batches"
+    try: return learn.dls.valid is not None
+    except (AttributeError, IndexError): return False
+
+
 def bind_learner(learn,  # a fastai `Learner`
                  data=None,  # other training batches; None for those it has
                  optimizer=None,  # a torch optimizer; None for its own
@@ -94,5 +102,5 @@ def bind_learner(learn,  # a fastai `Learner`
     with preserved():
         if optimizer is None: optimizer = _optimizer(learn)
     train_dl = learn.dls.train if data is None else data
-    valid_dl = (lambda: learn.dls.valid) if getattr(learn.dls, 'valid', None) is not None else None
+    valid_dl = (lambda: learn.dls.valid) if _has_valid(learn) else None
     return Bound(learn.model, optimizer, None, _step_of(learn), train_dl, valid_dl, write=write)

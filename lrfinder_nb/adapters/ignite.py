@@ -88,6 +88,18 @@ class EngineStep(LibraryStep):
 
     def driven(self, task): return WholeStep(self.engine, task.model, task.optimizer)
 
+# %% ../../nbs/adapters/06_ignite.ipynb #fccba711
+def schedulers_of(engine, optimizer) -> list:
+    "torch's schedulers of this optimizer among the handlers; a sentence for one of ignite's own"
+    called = [x for found in getattr(engine, '_event_handlers', {}).values() for x, *_ in found]
+    handlers = [getattr(x, '__self__', x) for x in called]
+    mine = [x for x in handlers if getattr(x, 'optimizer', None) is optimizer and hasattr(x, 'param_name')]
+    for x in mine:
+        if not hasattr(x, 'lr_scheduler') and x.param_name == 'lr':
+            raise ValueError(f"the {type(x).__name__} of this Engine sets the rates; "
+                             "make it with the rate of finder.suggestion")
+    return list({id(x.lr_scheduler): x.lr_scheduler for x in mine if hasattr(x, 'lr_scheduler')}.values())
+
 # %% ../../nbs/adapters/06_ignite.ipynb #60054d85
 def bind_engine(engine,  # an `ignite.engine.Engine` that trains
                 data=None,  # its training batches
@@ -99,6 +111,6 @@ def bind_engine(engine,  # an `ignite.engine.Engine` that trains
     variables = _variables(engine._process_function)
     if optimizer is None: optimizer = _optimizer_in(variables)
     def write(lr):
-        write_rates(optimizer, lr, unscheduled(optimizer))
+        write_rates(optimizer, lr, schedulers_of(engine, optimizer) or unscheduled(optimizer))
         return 'the optimizer'
     return Bound(_model_in(variables, optimizer), optimizer, step=EngineStep(engine), train_dl=data, write=write)

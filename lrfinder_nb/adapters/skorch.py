@@ -25,7 +25,8 @@ def _loaders(net, data):
     if data is None:
         raise ValueError(f"a {type(net).__name__} has no data before it is fitted; "
                          "pass what fit takes: finder_for(net, (X, y))")
-    if hasattr(data, '__iter__') and not isinstance(data, (tuple, list)): return data, None
+    is_array = isinstance(data, (tuple, list)) or hasattr(data, 'shape')
+    if hasattr(data, '__iter__') and not is_array: return data, None
     X, y = data if isinstance(data, (tuple, list)) else (data, None)
     net.check_data(X, y)
     train, valid = net.get_split_datasets(X, y)
@@ -36,6 +37,7 @@ def _loaders(net, data):
 def _step_of(net):
     "step(model, batch) -> loss"
     def step(model, batch):
+        net.__dict__['module_'] = model     # a copy of the net has another one
         Xi, yi = batch if isinstance(batch, (tuple, list)) else (batch['X'], batch['y'])
         return net.get_loss(net.infer(Xi), yi, X=Xi, training=True)
     return LibraryStep(step, net)

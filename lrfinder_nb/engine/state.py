@@ -162,10 +162,17 @@ def _end(iterator):
     with suppress(Exception): iterator._shutdown_workers()
 
 # %% ../../nbs/engine/00d_state.ipynb #84d72d80
+# a loader of torchdata has begun to read, since its state was asked for
+BEGUN = '_initial_iter_for_state_dict'
+
+
 def _swap_iterator(loader):
     "Take the running iterator from a loader; returns a function that gives it back, if its workers live"
     old, loader.__dict__['_iterator'] = loader.__dict__.get('_iterator'), None
+    began = loader.__dict__.get(BEGUN)
+    if began: loader.__dict__[BEGUN] = False
     def back():
+        if began: loader.__dict__[BEGUN] = True
         own = loader.__dict__.get('_iterator')
         if own is not None and own is not old: _end(own)
         alive = old is not None and all(worker.is_alive() for worker in getattr(old, '_workers', ()))

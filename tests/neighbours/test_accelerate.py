@@ -18,15 +18,19 @@ from lrfinder_nb import LRFinder, finder_for  # noqa: E402
 LOSS = nn.functional.cross_entropy
 
 
-def prepared(**kw):
+def prepared(lr=1e-3, schedule=None, groups=False, **kw):
+    "(accelerator, model, optimizer, loader) and a scheduler where `schedule(optimizer, lr)` makes one"
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = accelerate.Accelerator(cpu=True, **kw)
     torch.manual_seed(1)
     model = net()
-    return accelerator, *accelerator.prepare(model, torch.optim.Adam(model.parameters(), lr=1e-3), loader())
+    halves = [dict(params=model[0].parameters(), lr=lr/10), dict(params=model[3].parameters(), lr=lr)]
+    opt = torch.optim.Adam(halves if groups else model.parameters(), lr=lr)
+    more = [schedule(opt, lr)] if schedule else []
+    return accelerator, *accelerator.prepare(model, opt, loader(), *more)
 
 
-def trained(accelerator, model, opt, dl):
+def trained(accelerator, model, opt, dl, schedule=None):
     torch.manual_seed(2)
     losses = []
     for _ in range(2):
@@ -35,6 +39,7 @@ def trained(accelerator, model, opt, dl):
                 loss = LOSS(model(x), y)
                 accelerator.backward(loss)
                 opt.step()
+                if schedule: schedule.step()
                 opt.zero_grad()
             losses.append(loss.item())
     return losses, weights(model)
@@ -69,6 +74,49 @@ def test_what_is_missing_gets_a_sentence():
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     empty = accelerate.Accelerator(cpu=True)
     with pytest.raises(ValueError, match='prepared 0 models'): finder_for(empty, loss_fn=LOSS)
+
+
+S = torch.optim.lr_scheduler
+SCHEDULES = {
+    'warm-up from nothing': lambda opt, lr: S.LambdaLR(opt, lambda i: i/10),
+    'cosine': lambda opt, lr: S.CosineAnnealingLR(opt, 24),
+    'one cycle': lambda opt, lr: S.OneCycleLR(opt, [group['lr'] for group in opt.param_groups], total_steps=60),
+    'in turn': lambda opt, lr: S.SequentialLR(opt, [S.LinearLR(opt, .1, total_iters=5), S.CosineAnnealingLR(opt, 20)],
+                                              [5]),
+}
+
+
+@pytest.mark.parametrize('groups', [False, True])
+@pytest.mark.parametrize('schedule', SCHEDULES.values(), ids=SCHEDULES)
+def test_a_scheduler_goes_to_the_rate_that_was_written(schedule, groups):
+    parts = prepared(schedule=schedule, groups=groups)
+    finder = finder_for(parts[0], loss_fn=LOSS).range_test(progress=False).apply(.02)
+    assert finder.applied.endswith('the optimizer and its scheduler')
+    finder.apply(.02)       # once more changes nothing
+    a, b = trained(*parts), trained(*prepared(.02, schedule=schedule, groups=groups))
+    assert a[0] == pytest.approx(b[0], rel=1e-4)
+
+
+def test_a_scheduler_that_was_not_prepared_is_named_and_nothing_is_written():
+    accelerator, _, opt, _ = prepared()
+    S.StepLR(opt.optimizer, 5)
+    finder = finder_for(accelerator, loss_fn=LOSS).range_test(num_iter=9, progress=False)
+    with pytest.raises(ValueError, match='a scheduler was made with this Adam.*make optimizer and scheduler anew'):
+        finder.apply(.02)
+    assert opt.param_groups[0]['lr'] == 1e-3
+
+
+LOADERS = 'split_batches', 'use_seedable_sampler', 'dispatch_batches', 'use_stateful_dataloader'
+
+
+@pytest.mark.parametrize('how', LOADERS)
+def test_loaders_of_other_kinds(how):
+    if how == 'use_stateful_dataloader': pytest.importorskip('torchdata')
+    kw = dict(dataloader_config=accelerate.DataLoaderConfiguration(**{how: True}))
+    parts = prepared(**kw)
+    finder_for(parts[0], loss_fn=LOSS).range_test(progress=False).apply(.02)
+    a, b = trained(*parts), trained(*prepared(.02, **kw))
+    assert a[0] == b[0] and equal(a[1], b[1])
 
 
 TWO = '''

@@ -7,12 +7,15 @@ pytest.importorskip('fastai', reason='fastai is not installed: make test-neighbo
 from conftest import equal, net, weights  # noqa: E402
 from fastai.callback.core import Callback  # noqa: E402
 from fastai.callback.mixup import MixUp  # noqa: E402
+from fastai.callback.fp16 import MixedPrecision  # noqa: E402
 from fastai.callback.progress import ProgressCallback  # noqa: E402
-from fastai.callback.schedule import Learner  # noqa: E402
+from fastai.callback.schedule import Learner, ParamScheduler, SchedCos  # noqa: E402
+from fastai.callback.tracker import EarlyStoppingCallback  # noqa: E402
+from fastai.callback.training import GradientAccumulation, GradientClip  # noqa: E402
 from fastai.data.core import DataLoaders  # noqa: E402
 from fastai.data.load import DataLoader  # noqa: E402
 from fastai.losses import CrossEntropyLossFlat  # noqa: E402
-from fastai.optimizer import OptimWrapper, ranger  # noqa: E402
+from fastai.optimizer import Lamb, OptimWrapper, ranger  # noqa: E402
 
 from lrfinder_nb import finder_for, set_seed  # noqa: E402
 
@@ -44,7 +47,10 @@ def fitted(learn):
     return weights(learn.model), [float(x) for x in learn.recorder.losses]
 
 
-KINDS = [{}, dict(opt_func=ranger), dict(opt_func=torch_adam), dict(cbs=[Noisy]), dict(cbs=[MixUp])]
+KINDS = [{}, dict(opt_func=ranger), dict(opt_func=torch_adam), dict(cbs=[Noisy]), dict(cbs=[MixUp]),
+         dict(opt_func=Lamb, wd=.1), dict(train_bn=False), dict(cbs=[MixedPrecision]),
+         dict(cbs=[lambda: GradientClip(.1)]), dict(cbs=[lambda: GradientAccumulation(32)]),
+         dict(cbs=[EarlyStoppingCallback])]
 
 
 @pytest.mark.parametrize('kw', KINDS)
@@ -75,3 +81,39 @@ def test_after_a_fit_and_with_groups():
     finder = finder_for(learn).range_test(num_iter=30, progress=False)
     assert len(finder.curve) and equal(before, weights(learn.model))
     assert [dict(h) for h in learn.opt.hypers] == hypers and isinstance(learn.loss_func, CrossEntropyLossFlat)
+
+
+def halves(model): return [list(model[0].parameters()), list(model[3].parameters())]
+
+
+FITS = {
+    'frozen': lambda learn: (learn.freeze(), learn.fit_one_cycle(1)),
+    'slice': lambda learn: learn.fit_one_cycle(1, slice(learn.lr/10, learn.lr)),
+    'fine_tune': lambda learn: learn.fine_tune(1, learn.lr),
+    'flat_cos': lambda learn: learn.fit_flat_cos(1),
+    'sgdr': lambda learn: learn.fit_sgdr(1, 1),
+}
+
+
+@pytest.mark.parametrize('fit', FITS.values(), ids=FITS)
+def test_other_ways_to_fit(fit):
+    ends = []
+    for lr in (1e-3, .02):
+        learn = learner(splitter=halves, lr=lr)
+        if lr != .02: finder_for(learn).range_test(num_iter=30, progress=False).apply(.02)
+        with learn.no_bar(), learn.no_logging(): fit(learn)
+        ends.append(weights(learn.model))
+    assert equal(*ends)
+
+
+def test_a_callback_that_sets_the_rates_does_not_take_part():
+    def schedule(): return ParamScheduler(dict(lr=SchedCos(1., 2.)))
+    sweep = dict(num_iter=20, seed=0, progress=False)
+    plain = finder_for(learner()).range_test(**sweep)
+    assert finder_for(learner([schedule()])).range_test(**sweep).curve == plain.curve
+
+
+def test_without_validation_batches():
+    learn = learner()
+    learn.dls = DataLoaders(learn.dls.train)
+    assert finder_for(learn).range_test(progress=False).verify(progress=False).rung == 'verified'

@@ -7,6 +7,7 @@ pytest.importorskip('ignite', reason='ignite is not installed: make test-neighbo
 
 from conftest import equal, loader, net, weights  # noqa: E402
 from ignite.engine import Engine, Events, create_supervised_trainer  # noqa: E402
+from ignite.handlers import LRScheduler, PiecewiseLinear  # noqa: E402
 
 from lrfinder_nb import LRFinder, finder_for  # noqa: E402
 
@@ -105,3 +106,38 @@ def test_what_cannot_be_swept_gets_a_sentence():
         finder.range_test(accumulation_steps=2, progress=False)
     with pytest.raises(ValueError, match='so that it cannot validate'):
         finder.range_test(valid_dl=loader(), num_iter=5, progress=False)
+
+
+@pytest.mark.parametrize('kw', [dict(gradient_accumulation_steps=2), dict(amp_mode='amp'),
+                                dict(output_transform=lambda x, y, out, loss: dict(loss=loss.item(), out=out)),
+                                dict(prepare_batch=lambda batch, device, non_blocking: (batch[0]*2, batch[1]))])
+def test_engines_of_other_kinds(kw):
+    engine, model, _ = supervised(**kw)
+    finder_for(engine, loader()).range_test(num_iter=30, progress=False).apply(.02)
+    run(engine)
+    other, there, _ = supervised(.02, **kw)
+    run(other)
+    assert equal(weights(model), weights(there))
+
+
+def test_a_scheduler_among_the_handlers_goes_to_the_rate_that_was_written():
+    def scheduled(lr):
+        engine, model, optimizer = supervised(lr)
+        decay = LRScheduler(torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 1/(1 + i)))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, decay)
+        return engine, model
+    engine, model = scheduled(1e-3)
+    finder_for(engine, loader()).range_test(num_iter=30, progress=False).apply(.02)
+    run(engine)
+    other, there = scheduled(.02)
+    run(other)
+    assert equal(weights(model), weights(there))
+
+
+def test_a_scheduler_with_rates_of_its_own_is_named():
+    engine, _, optimizer = supervised()
+    own = PiecewiseLinear(optimizer, 'lr', [(0, 0.), (9, .1)])
+    engine.add_event_handler(Events.ITERATION_STARTED, own)
+    finder = finder_for(engine, loader()).range_test(num_iter=30, progress=False)
+    with pytest.raises(ValueError, match='the PiecewiseLinear of this Engine sets the rates; make it with'):
+        finder.apply(.02)

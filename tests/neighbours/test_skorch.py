@@ -1,4 +1,7 @@
 "NeuralNets of skorch"
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,9 @@ pytest.importorskip('skorch', reason='skorch is not installed: make test-neighbo
 
 from conftest import equal, pairs, weights  # noqa: E402
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor  # noqa: E402
-from skorch.callbacks import GradientNormClipping  # noqa: E402
+from skorch.callbacks import EarlyStopping, Freezer, GradientNormClipping, LRScheduler  # noqa: E402
+from skorch.dataset import ValidSplit  # noqa: E402
+from skorch.helper import predefined_split  # noqa: E402
 
 from lrfinder_nb import finder_for  # noqa: E402
 
@@ -102,3 +107,31 @@ def test_a_regressor_and_clipping():
 def test_without_data_there_is_a_sentence():
     with pytest.raises(ValueError, match='a NeuralNetClassifier has no data before it is fitted'):
         finder_for(classifier())
+
+
+KINDS = {
+    'callbacks': dict(callbacks=[EarlyStopping()]), 'freezer': dict(callbacks=[Freezer('layers.0.*')]),
+    'scheduler': dict(callbacks=[LRScheduler('StepLR', step_size=1)]), 'no split': dict(train_split=None),
+    'split': dict(train_split=ValidSplit(3, stratified=True)),
+    'predefined': dict(train_split=predefined_split(pairs(32))), 'whole': dict(batch_size=-1),
+    'weights': dict(criterion__weight=torch.tensor([1., 2.])),
+    'groups': dict(optimizer__param_groups=[('layers.0.*', dict(lr=1e-4))]),
+}
+
+
+@pytest.mark.parametrize('kw', KINDS.values(), ids=KINDS)
+def test_nets_of_other_kinds(kw):
+    net = classifier(**kw)
+    finder_for(net, (X, Y)).range_test(num_iter=30, progress=False).apply(.02)
+    assert equal(fitted(net), fitted(classifier(**kw, lr=.02)))
+
+
+def test_a_copy_in_a_worker_trains_its_own_module():
+    finder = finder_for(classifier(), (X, Y)).range_test(seed=0, progress=False)
+    home = finder.verify(seed=0, progress=False).trials
+    with ProcessPoolExecutor(2, get_context('spawn')) as executor:
+        assert finder.verify(seed=0, executor=executor, progress=False).trials == home
+
+
+def test_inputs_alone_are_no_loader():
+    with pytest.raises(ValueError, match='No y-values are given'): finder_for(classifier(), X)
