@@ -96,7 +96,7 @@ class Scheduler:
 # %% ../../nbs/project/03_schema.ipynb #e053efc7
 @dataclass(frozen=True)
 class Training:
-    "How long, on what, and with which helps"
+    "How long to train, on which device, and with which options"
     num_epochs: PositiveInt = 10  # passes over the training images
     batch_size: PositiveInt = 32  # images in one step on each device
     devices: PositiveInt = 1  # processes, one for each GPU
