@@ -1,5 +1,6 @@
 """Several runs: their bar, their silence, their notes, and answers that rest on short trainings"""
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -117,3 +118,12 @@ def test_shapes_are_compared_at_the_same_rates():
     runs = repeat(make, MSE, DL, 3, progress=False)
     assert len({a.curve.lrs[0] for a in runs.runs}) > 1     # they begin at different rates
     assert 'shapes disagree' not in [symptom.name for symptom in runs.diagnosis]
+
+
+def test_runs_take_what_a_finder_takes():
+    "The limit of the gradients, and the place of the copy"
+    sgd = partial(make, torch.optim.SGD)
+    clipped, free = (repeat(sgd, MSE, DL, 2, num_iter=30, progress=False, **kw)
+                     for kw in (dict(clip=1e-3, preserve_on='cpu'), {}))
+    assert clipped.runs[0].curve.losses[0] == free.runs[0].curve.losses[0]
+    assert clipped.runs[0].curve.losses[-1] != free.runs[0].curve.losses[-1]

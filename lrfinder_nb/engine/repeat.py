@@ -97,7 +97,7 @@ class Repeats(Consensus):
         set_seed(seed, train_dl)
         model, optimizer = fresh(self.task.make, [])
         if max_lr is None: max_lr = training_rates(lr, self.task.options.get('group'), joined(optimizer))
-        options = {k: v for k, v in self.task.finder.items() if k in ('amp', 'step')}
+        options = {k: v for k, v in self.task.finder.items() if k in ('amp', 'step', 'clip')}
         trained = model, optimizer, self.task.loss_fn, train_dl, valid_dl
         return model, fit_one_cycle(*trained, **{**options, 'max_lr': max_lr, **kw})
 

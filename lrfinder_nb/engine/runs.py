@@ -73,7 +73,7 @@ def fresh(make,  # make() -> (model, optimizer), or such a pair
 
 # %% ../../nbs/engine/08a_runs.ipynb #9ec703ae
 # arguments of LRFinder; the others are those of range_test
-FINDER = 'device', 'amp', 'step', 'preserve'
+FINDER = 'device', 'amp', 'step', 'preserve', 'preserve_on', 'clip'
 SWEEP = len(coarse_lrs()) + 130  # steps of a coarse and a fine pass, about
 
 # %% ../../nbs/engine/08a_runs.ipynb #08d21248
