@@ -1,4 +1,5 @@
 """What a reader copies from the README into a shell gives a rate; the Trainer's lines are tried in tests/neighbours"""
+import ast
 import json
 import os
 import re
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from IPython.display import Markdown
 
 from lrfinder_nb.project.shell import write_digits
 
@@ -64,3 +67,25 @@ def test_lines_that_are_wrong_are_noticed(folder):
     lines = commands((ROOT/'README.md').read_text(encoding='utf-8'))
     ran = copied(lines.replace('data/my_dataset', 'data/other'), folder)
     assert ran.returncode != 0 and 'data/other' in ran.stdout + ran.stderr
+
+
+# Numbers that were measured
+
+def shown(code, names):
+    "The value of the last line of a cell"
+    body = ast.parse(code).body
+    exec(compile(ast.Module(body[:-1], []), 'cell', 'exec'), names)
+    return eval(compile(ast.Expression(body[-1].value), 'cell', 'eval'), names)
+
+
+@pytest.mark.parametrize('name', ['index.ipynb', 'tutorials/trust.ipynb'])
+def test_claims_are_those_of_the_results(name, monkeypatch):
+    "What a page says of benchmarks/results is what stands there now"
+    path, names = ROOT/'nbs'/name, dict(json=json, Path=Path, Markdown=Markdown)
+    monkeypatch.chdir(path.parent)
+    cells = [c for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
+    claims = [c for c in cells if 'benchmarks/results' in ''.join(c['source'])]
+    assert claims
+    for c in claims:
+        stored = ''.join(c['outputs'][0]['data']['text/markdown'])
+        assert stored == shown(''.join(c['source']), names).data, f'run python docs/run_nbs.py nbs/{name}'
