@@ -13,8 +13,7 @@ import own  # noqa: F401, registers its contestants
 import peers  # noqa: F401, likewise
 from contestants import CONTESTANTS
 from run import RESULTS
-from scoring import Measured, difference, measured
-from tasks import TASKS
+from scoring import difference, measured
 
 HEAD = ('contestant', 'steps', 'score', '90th percentile of loss/best', 'catastrophic', 'refused',
         'within 5 %', 'spread over seeds')
@@ -36,13 +35,9 @@ def is_ours(name):
 
 
 def all_measured(names=None, horizon=1):
-    "The contestants, scored, the best first; slow tasks, which few have answered, are shown task by task only"
+    "The contestants, scored, the best first"
     found = [measured(name, horizon) for name in names or names_there()]
-    quick = [Measured(m.name, tuple(a for a in m.answers if not slow(a.task))) for m in found]
-    return sorted((m for m in quick if m.answers), key=lambda m: m.score)
-
-
-def slow(name): return name in TASKS and TASKS[name].slow
+    return sorted((m for m in found if m.answers), key=lambda m: m.score)
 
 
 def table(names=None, horizon=1):
