@@ -49,20 +49,29 @@ USES = ('parameters', 'named_parameters', 'buffers', 'named_buffers', 'load_stat
         'apply', 'requires_grad_', 'zero_grad', 'add_param_group', '__reduce_ex__')
 
 
+def _unwrap(thing, name, use):
+    "Take the wrapper `use` off the method `name`; one that a later task has wrapped goes with that"
+    use.over = True
+    if vars(thing).get(name) is not use: return
+    while getattr(use, 'over', False): use = use.before
+    if use is None: del vars(thing)[name]
+    else: vars(thing)[name] = use
+
+
 def _waiting(thing, wait):
     "Let the methods of `thing` that read or change it call `wait` first; a function that ends it"
-    def waits(f):
+    def waits(name):
+        f = getattr(thing, name)
         @wraps(f)
         def use(*args, **kw):
             wait()
             return f(*args, **kw)
+        use.over, use.before = False, vars(thing).get(name)
         return use
-    old = {name: vars(thing)[name] for name in USES if name in vars(thing)}
-    own = {name: waits(getattr(thing, name)) for name in USES if hasattr(thing, name)}
+    own = {name: waits(name) for name in USES if hasattr(thing, name)}
     vars(thing).update(own)
     def end():
-        for name in own: del vars(thing)[name]
-        vars(thing).update(old)
+        for name, use in own.items(): _unwrap(thing, name, use)
     return end
 
 # %% ../../nbs/engine/03_background.ipynb #984ae34e
