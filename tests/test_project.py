@@ -349,6 +349,10 @@ def test_finder_without_memory(home, capsys):
     line = f'lr-finder --config {config} --num_iter 40 --device cpu --batch_size 32'
     line += ' --set model.architecture=nets.py:greedy'
     refused(line, 'out of memory on cpu with batches of 32; try --batch_size 16, or --find_batch_size', capsys, 1)
+    words = 'out of memory on cpu with batches of 32; try --batch_size 16'
+    refused(line + ' --runs 2', words, capsys, 1)
+    code, said = typed(line.replace('lr-finder', 'train').replace('--num_iter 40', '--lr 0.01'), capsys)
+    assert code == 1 and said.splitlines()[-1].startswith(f'ml-train: {words}'), said
     said = ok(line + ' --find-batch-size --write', capsys)
     assert 'trying 16' in said and 'trying 8' in said and load_config(config).training.batch_size == 8
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'STAGE', 'fold_lists', 'folds_of', 'check_stages', 'check_outputs', 'device_of', 'check_images', 'begin',
-           'Task']
+           'Task', 'OutOfMemory', 'is_memory', 'no_memory', 'memory_named']
 
 # %% ../../nbs/project/11_task.ipynb #f71f585e
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -234,3 +235,35 @@ class Task:
         "An optimizer of the part of `model` that learns"
         settings = self.config.optimizer
         return OPTIMIZERS[settings.name](train_only(model, train or self.train), settings)
+
+# %% ../../nbs/project/11_task.ipynb #c30158f9
+class OutOfMemory(RuntimeError):
+    "The batch did not fit"
+
+# %% ../../nbs/project/11_task.ipynb #d4a69590
+def is_memory(error:BaseException  # what a step raised
+             ) -> bool:
+    "Whether the memory was the reason"
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)): return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and ('out of memory' in words or "can't allocate memory" in words)
+
+# %% ../../nbs/project/11_task.ipynb #f3ea456b
+def no_memory(task:Task  # what was tried
+             ) -> OutOfMemory:
+    "The error that says what to try next"
+    size, device = task.config.training.batch_size, task.device
+    if size > 1: return OutOfMemory(f"out of memory on {device} with batches of {size}; try --batch_size {size//2}, "
+                                    "or --find_batch_size of ml-lr-finder, or --device cpu")
+    return OutOfMemory(f"out of memory on {device} with a single image; lower transforms.size, "
+                       "choose a smaller model, or pass --device cpu")
+
+
+@contextmanager
+def memory_named(task:Task  # what a block sweeps or trains
+                ):
+    "Say what to try next where a block needs more memory than there is"
+    try: yield
+    except Exception as e:
+        if is_memory(e): raise no_memory(task) from e
+        raise

@@ -26,7 +26,7 @@ from .report import check_export, export, load_weights, report, save_weights
 from .runs import log, put_aside, run_folder, save_figure, success
 from .schema import Config, Scheduler
 from .search import range_in_words, sweep_settings
-from .task import Task, begin, check_stages, folds_of
+from .task import Task, begin, check_stages, folds_of, memory_named
 from ..train.history import History
 from ..train.rates import OneCycle, Stepwise
 
@@ -243,6 +243,7 @@ def train_fold(config:Config,  # the settings
     with ExitStack() as stack:
         if first(): stack.enter_context(run_folder(folder, 'train'))
         task = Task(config, fold)
+        stack.enter_context(memory_named(task))
         model = _prepared(task, folder, resume)
         gathered(None)      # the others wait until the folder is ready
         # in every process, or their steps would differ
