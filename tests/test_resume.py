@@ -1,12 +1,13 @@
 """A training that is stopped and continued is one that never stopped, or a sentence says why it cannot be"""
 import copy
 import random
+import types
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from lrfinder_nb import EarlyStopping, fit_one_cycle, set_seed
 
@@ -211,6 +212,123 @@ def test_early_stopping_remembers(tmp_path):
     run(tmp_path/'b.pt', stop_at=.5, callbacks=[EarlyStopping(patience=2, min_delta=9.)], **kw)
     h, _ = run(tmp_path/'b.pt', callbacks=[EarlyStopping(patience=2, min_delta=9.)], **kw)
     assert len(h) == 3 and 'has not improved for 2 epochs' in h.why
+
+
+class OfClass(nn.Module):
+    "A model that counts in its class, in a small object, and in the closure of a hook"
+    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.net, self.box, seen = plain_net(), types.SimpleNamespace(n=0), [0]
+
+        def hook(module, inputs, out):
+            seen[0] += module.training
+            return out*(1 + seen[0]/100)
+        self.net[0].register_forward_hook(hook)
+
+    def forward(self, x):
+        if self.training:
+            OfClass.calls += 1
+            self.box.n += 1
+        return self.net(x) + OfClass.calls/100 + self.box.n/50
+
+
+class Reading(Dataset):
+    "Samples that depend on how many were read, and on a generator of the module"
+    rng = np.random.default_rng(0)
+    def __init__(self): self.data, self.reads, self.kept = data(24), 0, {}
+    def __len__(self): return 24
+
+    def __getitem__(self, i):
+        self.reads += 1
+        self.kept[i] = self.reads
+        return self.data[i][0] + self.reads/1000 + float(self.rng.random()), self.data[i][1]
+
+
+class Scaled:
+    "A loss or a step that counts its calls"
+    def __init__(self): self.n = 0
+
+    def __call__(self, out, y):
+        self.n += 1
+        if isinstance(out, nn.Module): out, y = out(y[0]), y[1]
+        return nn.functional.cross_entropy(out, y)*(1 + self.n/100)
+
+
+class Decaying(torch.optim.SGD):
+    "An optimizer whose decay grows with a count of its own"
+    def __init__(self, weights):
+        super().__init__(weights, .05)
+        self.k = 0
+
+    def step(self, closure=None):
+        self.k += 1
+        for group in self.param_groups: group['weight_decay'] = self.k*1e-3
+        return super().step(closure)
+
+
+def counting_step():
+    n = [0]
+
+    def step(model, batch):
+        n[0] += 1
+        step.calls += 1
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])*(1 + n[0]/100 + step.calls/50)
+    step.calls = 0
+    return step
+
+
+class Noting:
+    "A `collate_fn` that counts"
+    def __init__(self): self.n = 0
+
+    def __call__(self, batch):
+        self.n += 1
+        x, y = default_collate(batch)
+        return x + self.n/100, y
+
+
+def of_the_users_own(case):
+    "Keyword arguments of a training in which something of the user's own counts"
+    OfClass.calls, Reading.rng = 0, np.random.default_rng(0)
+    return dict(model=lambda: dict(model=OfClass()), step=lambda: dict(step=counting_step()),
+                loss=lambda: dict(loss_fn=Scaled()), step_object=lambda: dict(step=Scaled()),
+                optimizer=lambda: dict(opt=Decaying), dataset=lambda: dict(dl=DataLoader(Reading(), 8, shuffle=True)),
+                collate=lambda: dict(dl=DataLoader(data(24), 8, shuffle=True, collate_fn=Noting())))[case]()
+
+
+def trained_with(case, path=None, when=0, seed=0):
+    "(history, weights) of a training in which something counts, interrupted in the validation of epoch `when`"
+    set_seed(seed)
+    kw = of_the_users_own(case)
+    if seed: random.random(), np.random.rand(), torch.rand(3)
+    model, step = kw.get('model') or plain_net(), kw.get('step')
+    dl = kw.get('dl') or DataLoader(data(24), 8, shuffle=True)
+    loss_fn, opt = kw.get('loss_fn', nn.CrossEntropyLoss()), kw.get('opt', torch.optim.AdamW)(model.parameters())
+    valid_dl = Pressed(DataLoader(data(16), 8), when)
+    h = fit_one_cycle(model, opt, None if step else loss_fn, dl, valid_dl, step=step, checkpoint=path, **KW)
+    return h, [p.detach().clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize('case', ['model', 'step', 'loss', 'step_object', 'optimizer', 'dataset', 'collate'])
+def test_what_counts_anywhere_goes_on_counting(tmp_path, case):
+    full, weights = trained_with(case)
+    assert trained_with(case, tmp_path/'run.pt', when=3)[0].ended == 'stopped'
+    rest, again = trained_with(case, tmp_path/'run.pt', seed=7)
+    assert rest.losses == full.losses and all(map(torch.equal, weights, again))
+
+
+def test_a_cache_is_not_written_into_a_checkpoint(tmp_path):
+    class Caching(Reading):
+        def __getitem__(self, i):
+            self.cache[i] += 1
+            return super().__getitem__(i)
+    path, dataset = tmp_path/'run.pt', Caching()
+    dataset.cache = torch.zeros(10**6)
+    run(path, dl=DataLoader(dataset, 8))
+    held = torch.load(path, weights_only=True)['parts']['objects']
+    assert dataset.cache.any() and path.stat().st_size < 200_000
+    assert [key for key in held if 'dataset' in key] == [f'train_dl.dataset:Caching:{x}' for x in ('kept', 'reads')]
 
 
 def places(x, path=()):

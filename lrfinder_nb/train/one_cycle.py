@@ -21,7 +21,7 @@ from ..engine.parallel import any_rank, join, ranks, set_epoch, shared, stopped,
 from ..engine.reach import reach
 from ..engine.state import snapshot
 from ..engine.step import TrainStep, amp_dtype, device_of
-from .attributes import Attributes, modules_of, samplers_of
+from .attributes import Attributes, holders_of, modules_of, samplers_of
 from .callbacks import KeepBest, Moment, displays, loggers
 from .checkpoint import Resumed, fresh_workers, load_checkpoint, save_checkpoint
 from .device import channels_last, check_device, place
@@ -74,6 +74,9 @@ def _parts(run):
         watched |= {f'{name} {inner}': module for inner, module in modules_of(part).items()}
     found = dict(model=run.model, **beside, optimizer=run.step.optimizer, rates=run.rates,
                  scaler=run.step.scaler, attributes=Attributes(watched, always=('seed',)))
+    roots = dict(model=run.model, loss=run.step.loss_fn, step=run.step.step, optimizer=run.step.optimizer)
+    holders = holders_of(watched.values(), **roots, train_dl=run.train_dl)
+    found['objects'] = Attributes(holders, limit=10_000)
     asking = {f'callback {i}': f for i, f in enumerate(run.callbacks) if hasattr(f, 'load_state_dict')}
     return {name: part for name, part in (found | asking).items() if part is not None}
 
