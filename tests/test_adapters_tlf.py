@@ -94,16 +94,19 @@ def test_loader_iterators():
     assert len(list(iter(valid))) == 8
 
 
+SEEN = []       # a list in a closure would be put back
+
+
 def test_loader_iterators_in_a_range_test():
     from torch_lr_finder import TrainDataLoaderIter, ValDataLoaderIter
-    seen = []
+    SEEN.clear()
     class Train(TrainDataLoaderIter):
-        def inputs_labels_from_batch(self, batch): return seen.append('train') or tuple(batch[:2])
+        def inputs_labels_from_batch(self, batch): return SEEN.append('train') or tuple(batch[:2])
     class Valid(ValDataLoaderIter):
-        def inputs_labels_from_batch(self, batch): return seen.append('valid') or tuple(batch[:2])
+        def inputs_labels_from_batch(self, batch): return SEEN.append('valid') or tuple(batch[:2])
     f = finder()
     f.range_test(Train(DataLoader(parity(), 8)), val_loader=Valid(DataLoader(parity(32), 8)), num_iter=5, end_lr=.1)
-    assert (seen.count('train'), seen.count('valid')) == (5, 20)
+    assert (SEEN.count('train'), SEEN.count('valid')) == (5, 20)
 
 
 def test_other_loaders_are_refused():
