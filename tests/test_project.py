@@ -962,6 +962,21 @@ def test_a_console_that_cannot_say_everything(home, capsys, monkeypatch):
     assert rb'from 20 (a\xe4r)' in output.buffer.getvalue()
 
 
+def test_a_warning_of_another_library_is_one_line_and_once(home, capsys):
+    config = start(capsys)
+    Path('nets.py').write_text('''if 1:
+        import warnings
+        from lrfinder_nb import SmallCNN
+        class Warns(SmallCNN):
+            def forward(self, x):
+                with warnings.catch_warnings(): warnings.simplefilter('always')
+                warnings.warn('this is\\n  not wise')
+                return super().forward(x)
+        def net(num_classes, in_channels): return Warns(in_channels, num_classes)''')
+    said = ok(['train', '--config', str(config), *SHORT, '--set', 'model.architecture=nets.py:net'], capsys)
+    assert said.count('WARNING  | this is not wise\n') == 1 == said.count('not wise')
+
+
 def test_a_command_in_another_folder(home, capsys, monkeypatch):
     config = start(capsys)
     (home/'other').mkdir()

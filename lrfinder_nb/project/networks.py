@@ -158,7 +158,10 @@ def _from_torchvision(name, num_classes, weights, size):
     else:
         kw = dict(image_size=size) if name.startswith('vit_') else {}
         if name in ('inception_v3', 'googlenet'): kw = dict(aux_logits=False, init_weights=True)
-        model = torchvision.models.get_model(name, weights=None, **kw)
+        try: model = torchvision.models.get_model(name, weights=None, **kw)
+        except (AssertionError, ValueError, RuntimeError) as e:
+            raise UsageError(f"{name} cannot be made for images of {size}x{size} pixels ({first_line(e)}); "
+                             "change transforms.size, or choose another model") from e
     return with_outputs(_without_aux(model), num_classes)
 
 # %% ../../nbs/project/09_networks.ipynb #aed80270

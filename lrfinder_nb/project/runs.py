@@ -67,8 +67,13 @@ def console():
     other = int(os.environ.get('RANK', 0))
     handler = logging.NullHandler() if other else _Console(sys.stdout)
     if sys.stdout.isatty(): handler.addFilter(lambda record: not getattr(record, 'step', False))
+    said = set()
+    def say(warning, *where):
+        text = ' '.join(str(warning).split())
+        if text not in said: log.warning(f'{text:.300}')
+        said.add(text)
     with lines_to(handler), warnings.catch_warnings():
-        warnings.showwarning = lambda said, *where: log.warning(' '.join(str(said).split()))
+        warnings.showwarning = say
         yield
 
 # %% ../../nbs/project/07_runs.ipynb #f1b32272
