@@ -104,6 +104,16 @@ def neighbours():
     return table(head, [row(name, r) for name, r in found.items()])
 
 
+def loops():
+    "The added cost of a step over each library's own loop (benchmarks/neighbours.py)"
+    found = result('neighbours')
+    names = dict(sweep='`finder_for(...).range_test()`')
+    said = lambda r: f"{r['median']:+.1f} % ({r['quartiles'][0]:+.1f} to {r['quartiles'][1]:+.1f})"
+    rows = [[f"{name} {r['version']}", names.get(who, f'`{who}`'), said(cost)]
+            for name, r in found['added_percent'].items() for who, cost in r.items() if isinstance(cost, dict)]
+    return table(['library', 'finder', 'step, compared with its own loop'], rows)
+
+
 def machine(name):
     r = result(name)
     return f"{r['cpu']}, Python {r['python']}, {r['date']}"
@@ -118,7 +128,8 @@ TABLES = {
     'overhead_machine': lambda: machine('overhead'),
     'explorer': lambda: measured('explorer', 'p95', '95th percentile'),
     'explorer_machine': lambda: machine('explorer'),
-    'neighbours': neighbours, 'live': live, 'training': training, 'traces': traces,
+    'neighbours': neighbours, 'loops': loops, 'loops_step_ms': lambda: f"{result('neighbours')['step_ms']:.0f}",
+    'live': live, 'training': training, 'traces': traces,
     'step_ms': lambda: f"{result('train')['step_ms']:.0f}"}
 
 

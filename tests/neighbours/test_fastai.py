@@ -1,4 +1,7 @@
 """A Learner of fastai; it needs an environment of its own, since it wants an older fastcore than nbdev"""
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import pytest
 import torch
 
@@ -117,3 +120,10 @@ def test_without_validation_batches():
     learn = learner()
     learn.dls = DataLoaders(learn.dls.train)
     assert finder_for(learn).range_test(progress=False).verify(progress=False).rung == 'verified'
+
+
+def test_trials_made_by_workers_are_those_at_home():
+    finder = finder_for(learner()).range_test(progress=False)
+    home = finder.verify(progress=False).trials
+    with ProcessPoolExecutor(2, get_context('spawn')) as executor:
+        assert finder.verify(executor=executor, progress=False).trials == home
