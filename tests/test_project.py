@@ -754,7 +754,11 @@ def test_timm(home, capsys, monkeypatch):
         if img_size != 12: raise AssertionError('Window size\nis odd')
         return SmallCNN(in_chans, num_classes)
     source = SimpleNamespace(hf_hub_id='timm/tiny.a1', url='', fixed_input_size=True)
-    timm = SimpleNamespace(list_models=lambda: ['tiny'], create_model=create_model, get_pretrained_cfg=lambda _: source)
+    def get_pretrained_cfg(name):
+        if name == 'tiny.b2': raise RuntimeError('Invalid pretrained tag (b2) for tiny.')
+        return source
+    timm = SimpleNamespace(list_models=lambda: ['tiny'], create_model=create_model,
+                           get_pretrained_cfg=get_pretrained_cfg)
     monkeypatch.setitem(sys.modules, 'timm', timm)
     config = start(capsys)
     line = ['train', '--config', str(config), *SHORT, '--set', 'model.architecture=timm:tiny']
@@ -762,6 +766,8 @@ def test_timm(home, capsys, monkeypatch):
     words = 'timm:tiny cannot be had (no network); fetch them from https://huggingface.co/timm/tiny.a1'
     refused([*line, '--set', 'model.weights=DEFAULT'], words, capsys, 1)
     refused([*line[:-1], 'model.architecture=timm:tony'], "timm has no model 'tony'; did you mean tiny?", capsys)
+    words = "timm has no weights 'tiny.b2' (Invalid pretrained tag (b2) for tiny.); see timm.list_pretrained()"
+    refused([*line[:-1], 'model.architecture=timm:tiny.b2'], words, capsys)
     resized = ['--set', 'transforms.size=16', *(f'--set=transforms.{side}=[{{name: Resize, size: [16, 16]}}]'
                                                  for side in ('train', 'valid'))]
     words = 'timm:tiny cannot be made for images of 1 channels and 16x16 pixels (Window size); change transforms.size'

@@ -176,7 +176,9 @@ def _timm():
 # %% ../../nbs/project/09_networks.ipynb #9b7712bc
 def _fixed_size(timm, name):
     "Whether a model of timm is made for images of one size"
-    return getattr(timm.get_pretrained_cfg(name), 'fixed_input_size', False)
+    try: return getattr(timm.get_pretrained_cfg(name), 'fixed_input_size', False)
+    except RuntimeError as e:
+        raise UsageError(f"timm has no weights {name!r} ({first_line(e)}); see timm.list_pretrained()") from None
 
 
 def _from_timm(name, num_classes, channels, pretrained, size):
