@@ -273,6 +273,22 @@ def test_nothing_is_left_on_a_model_that_was_swept_in_the_background():
     assert [dict(vars(x)) for x in (*f.model.modules(), f.optimizer)] == old and pickle.dumps(f.model)
 
 
+class Shadowed(nn.Linear):
+    "A model with a list that is called like a method, and one method of its own"
+    def __init__(self):
+        super().__init__(4, 2)
+        self.buffers, self.eval = [], lambda: 'mine'
+
+    def forward(self, x):
+        self.buffers.append(1)
+        return super().forward(x)
+
+
+def test_attributes_that_are_called_like_methods_stay():
+    f = finder(Shadowed()).range_test([(X, Y)], background=True, **SWEEP)
+    assert len(f.curve) == SWEEP['num_iter'] and f.model.buffers == [] and f.model.eval() == 'mine'
+
+
 def test_what_does_not_wait_is_said():
     loader = DataLoader(TensorDataset(X, Y), 4)
     f = finder().range_test(Slow([(X, Y)]*4), background=True, **{**SWEEP, 'num_iter': 20})

@@ -68,7 +68,7 @@ def _waiting(thing, wait):
             return f(*args, **kw)
         use.over, use.before = False, vars(thing).get(name)
         return use
-    own = {name: waits(name) for name in USES if hasattr(thing, name)}
+    own = {name: waits(name) for name in USES if callable(getattr(thing, name, None))}
     vars(thing).update(own)
     def end():
         for name, use in own.items(): _unwrap(thing, name, use)
