@@ -10,6 +10,7 @@ __all__ = ['MADE_ANEW', 'SETTINGS', 'TRAINED', 'check_executor', 'packed', 'open
 import copyreg
 import io
 import pickle
+import weakref
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from threading import Event
@@ -45,10 +46,20 @@ def _whole(optimizer):
     return copyreg.__newobj__, (type(optimizer),), own
 
 
+class _Gone:
+    "What a weak reference pointed to that was dead already"
+
+
+def _weak(x):
+    "A weak reference to `x`; a dead one for None"
+    return weakref.ref(_Gone() if x is None else x)
+
+
 def _pickler(lender):
-    "A module in place of `lender` whose pickler takes optimizers whole"
+    "A module in place of `lender` whose pickler takes optimizers whole, and weak references"
     class Pickler(lender.Pickler):
         def reducer_override(self, x):
+            if type(x) is weakref.ref: return _weak, (x(),)
             if isinstance(x, Optimizer) and type(x).__getstate__ is Optimizer.__getstate__: return _whole(x)
             above = getattr(super(), 'reducer_override', None)
             return above(x) if above else NotImplemented
