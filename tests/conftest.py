@@ -1,8 +1,13 @@
 """Every sweep of a test is checked: what it has changed and not put back is an error, unless a test says otherwise"""
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+# a run in the background of a shell ignores Ctrl-C, and so would every process that a test starts and interrupts
+with suppress(ValueError): signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
