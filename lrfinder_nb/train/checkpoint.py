@@ -172,6 +172,10 @@ def _check_parts(path, there, here):
                          f"{_OTHER_PATH}")
 
 # %% ../../nbs/train/02_checkpoint.ipynb #30786efc
+# kinds of errors that numbers of another training can cause
+_OF_DAMAGE = LookupError, TypeError, AttributeError, ValueError, ArithmeticError, AssertionError, RuntimeError
+
+
 class Resumed:
     "A training that goes on from a checkpoint, with its `history` and the way back"
     def __init__(self,
@@ -201,9 +205,10 @@ class Resumed:
     def failed(self,
                error:BaseException,  # what a step raised
               ):
-        "Put everything back and say that the training cannot go on; after the first step, a note on the error"
+        "Put everything back and say that the training cannot go on, or put a note on an error of another cause"
         if not isinstance(error, Exception) or 'out of memory' in str(error): return
-        if self.undo is None: return error.add_note(f"this training went on from the checkpoint '{self.path}'")
+        if self.undo is None or not isinstance(error, _OF_DAMAGE):
+            return error.add_note(f"this training went on from the checkpoint '{self.path}'")
         self.undo()
         said = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise ValueError(f"the training cannot go on from the checkpoint '{self.path}': "
