@@ -15,7 +15,7 @@ import numpy as np
 
 from .files import to_json, write_file
 from .suggest import NoSuggestion, Suggestion
-from .trials import Verified
+from .trials import Verified, weighted_mean
 
 # %% ../../nbs/core/13_trainings.ipynb #1fdc9711
 @dataclass(frozen=True)
@@ -123,9 +123,7 @@ def _suggestion(t):
 def _weighted(t):
     "Mean and standard deviation of log10 of the rates, weighted by how good their values are"
     rates = np.log10([*t.values])
-    weights = near_weights(rates, np.array([*t.values.values()]))
-    mean = float((weights*rates).sum())
-    return mean, math.sqrt(float((weights*(rates - mean)**2).sum()))
+    return weighted_mean(rates, near_weights(rates, np.array([*t.values.values()])))
 
 
 def _why(t):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'SHORT', 'TAIL', 'FALLEN', 'MOST', 'FAR', 'LEARNED', 'Trial', 'trial_steps', 'grid_rate', 'grid_number',
-           'next_number', 'likely_numbers', 'reconciled', 'Trials', 'Verified']
+           'next_number', 'likely_numbers', 'weighted_mean', 'reconciled', 'Trials', 'Verified']
 
 # %% ../../nbs/core/12_trials.ipynb #8aa417fd
 import math
@@ -87,6 +87,14 @@ def likely_numbers(ask:Callable,  # ask(values, start), such as `next_number`
     better = low - 1 if math.isfinite(low) else 0.
     after = [ask({**values, number: value}, start) for value in (better, math.inf)]
     return [number, *dict.fromkeys(k for k in after if k is not None)]
+
+# %% ../../nbs/core/12_trials.ipynb #3f1c20ab
+def weighted_mean(log_lrs:np.ndarray,  # log10 of each rate, shape (n,)
+                  weights:np.ndarray,  # how much each counts, (n,); sum is 1
+                 ) -> tuple:
+    "(mean, standard deviation) of the logarithms of several rates"
+    mean = float(weights @ log_lrs)
+    return mean, math.sqrt(float(weights @ (log_lrs - mean)**2))
 
 # %% ../../nbs/core/12_trials.ipynb #f1f34b90
 FAR = .9  # decades between sweep and trials from which the sweep is wrong
@@ -192,10 +200,7 @@ def _verified(t):
 
 def _trained(t):
     "Mean and standard deviation of log10 of the rates, weighted by how low their losses are"
-    rates, values = np.log10([*t.values]), np.array([*t.values.values()])
-    w = low_weights(values, t.first)
-    mean = float((w*rates).sum())
-    return mean, math.sqrt(float((w*(rates - mean)**2).sum()))
+    return weighted_mean(np.log10([*t.values]), low_weights([*t.values.values()], t.first))
 
 
 def _why(t):

@@ -19,6 +19,7 @@ from ..core.coarse import focus
 from ..core.trainings import MOST_FULL, MOST_PART, Training, Trainings, next_training
 from ..core.trials import MOST, SHORT, STEPS, Trial, Trials
 from ..core.trials import grid_number, grid_rate, likely_numbers, next_number, trial_steps
+from .callbacks import check_callbacks
 from .passes import Task, run_pass
 from .progress import announce
 from .state import preserved, set_seed
@@ -188,9 +189,7 @@ class Schedule:
 # %% ../../nbs/engine/07a_verify.ipynb #f7e56f6a
 def _callbacks(plan):
     "The callbacks of a training that have a state"
-    found = plan.training.get('callbacks') or []
-    found = found if isinstance(found, (list, tuple)) else [found]
-    return [x for x in found if getattr(x, '__dict__', None)]
+    return [x for x in check_callbacks(plan.training.get('callbacks')) if getattr(x, '__dict__', None)]
 
 # %% ../../nbs/engine/07a_verify.ipynb #1d2ebb1e
 def run_training(task:Task,  # what is trained
