@@ -89,7 +89,7 @@ class EngineStep(LibraryStep):
     def driven(self, task): return WholeStep(self.engine, task.model, task.optimizer)
 
 # %% ../../nbs/adapters/06_ignite.ipynb #fccba711
-def schedulers_of(engine, optimizer) -> list:
+def _schedulers_of(engine, optimizer) -> list:
     "torch's schedulers of this optimizer among the handlers; a sentence for one of ignite's own"
     called = [x for found in getattr(engine, '_event_handlers', {}).values() for x, *_ in found]
     handlers = [getattr(x, '__self__', x) for x in called]
@@ -111,6 +111,6 @@ def bind_engine(engine,  # an `ignite.engine.Engine` that trains
     variables = _variables(engine._process_function)
     if optimizer is None: optimizer = _optimizer_in(variables)
     def write(lr):
-        write_rates(optimizer, lr, schedulers_of(engine, optimizer) or unscheduled(optimizer))
+        write_rates(optimizer, lr, _schedulers_of(engine, optimizer) or unscheduled(optimizer))
         return 'the optimizer'
     return Bound(_model_in(variables, optimizer), optimizer, step=EngineStep(engine), train_dl=data, write=write)

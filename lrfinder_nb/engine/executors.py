@@ -7,7 +7,7 @@ __all__ = ['SENT', 'run_packed', 'elsewhere']
 
 # %% ../../nbs/engine/08b_executors.ipynb #4b5fc804
 from .runs import RunPlan, fresh, one_run
-from .workers import cancelled, home, like_home, opened, packed, said_of_death
+from .workers import cancelled, torch_settings, with_settings, opened, packed, explain_dead_worker
 
 # %% ../../nbs/engine/08b_executors.ipynb #24433357
 SENT = 'make, loss_fn or train_dl'
@@ -18,7 +18,7 @@ def run_packed(body:bytes,  # the plan, packed
                settings:dict,  # those of torch at home
               ):
     "One run in a worker"
-    with like_home(settings):
+    with with_settings(settings):
         plan, before = opened(body, SENT), []
         fresh(plan.make, before)
         return one_run(plan, seed, before)
@@ -39,8 +39,8 @@ def elsewhere(plan:RunPlan,  # what each run does
     "The `Run` of each seed in their order, made by the workers of an executor"
     body, futures = packed(plan, SENT), []
     try:
-        with said_of_death(executor):
-            futures += [executor.submit(run_packed, body, seed, home()) for seed in seeds]
+        with explain_dead_worker(executor):
+            futures += [executor.submit(run_packed, body, seed, torch_settings()) for seed in seeds]
             for future in futures:
                 run = future.result()
                 _shown(view, run.curve)

@@ -32,7 +32,7 @@ from .record import coarse_to_fine, record, swept_lrs
 from .state import check_preserve
 from .sweep import check_group, check_loader, check_valid
 from .verify import Schedule, check_lengths, full_trainings, place_to_start, short_trials, trials_cost
-from .workers import hired
+from .workers import workers_for
 
 # %% ../../nbs/engine/08_finder.ipynb #3859d71e
 def _check_sweep(task, diverge_threshold, background):
@@ -156,7 +156,7 @@ class LRFinder:
         hold()
         if epochs is None: task = replace(task, train_dl=rereadable(train_dl))
         else: plan = Schedule(valid_dl, epochs, horizon, judge, weights, most, training)
-        workers = hired(executor, (task, plan), stopping)
+        workers = workers_for(executor, (task, plan), stopping)
         if plan is None:
             about, at_most = trials_cost(orders)
             view = chosen(progress, partial(bar_of, about, f'about {about} steps, at most {at_most}'))

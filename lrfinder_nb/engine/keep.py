@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .randomness import generator_state, set_generator_state
-from .reach import MEMORY, OwnClass, _slot_names, class_data, entries_of, kind_of, slots
+from .reach import MEMORY, OwnClass, slot_names, class_data, entries_of, kind_of, slots
 
 # %% ../../nbs/engine/00c_keep.ipynb #bddeede9
 def _same(a, b):
@@ -68,7 +68,7 @@ def keep_attributes(x,  # any object with attributes
                    ):
     "A function that puts back the attributes and the class of `x`; None where it has no attributes"
     kind, held, named = type(x), getattr(x, '__dict__', None), {k: getattr(x, k) for k in slots(x)}
-    if not isinstance(held, dict) and not _slot_names(kind): return
+    if not isinstance(held, dict) and not slot_names(kind): return
     old = {k: v for k, v in held.items() if k != '_iterator'} if isinstance(held, dict) else {}
     def back():
         if type(x) is not kind: object.__setattr__(x, '__class__', kind)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..core.checks import check_number
-from .background import INSIDE
+from .background import IN_STEP
 from .optimizers import by_closure, check_lr, is_sam, to_train
 from .slips import TAKE_OVER, check_instance
 from .slips import explained, explained_backward, explained_forward, explained_loss
@@ -221,7 +221,7 @@ class TrainStep:
     def loss(self, batch, graded=True):
         "The loss on one batch, moved to the device"
         if self.device.type != 'cpu': batch = to_device(batch, self.device)
-        with INSIDE, self.autocast:
+        with IN_STEP, self.autocast:
             if self.step is not None: loss = self._own_step(batch)
             else: loss = batch_loss(self.model, batch, self.loss_fn)
         return check_loss(loss, graded)

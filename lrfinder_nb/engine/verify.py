@@ -106,14 +106,14 @@ def _shown_trial(task, view, stopping, lr, steps, order, later):
     return run_trial(task, lr, steps, order, view, stopping)
 
 # %% ../../nbs/engine/07a_verify.ipynb #cf4bcf3c
-def _trial_there(thing, *args): return run_trial(thing[0], *args)
+def _trial_in_worker(thing, *args): return run_trial(thing[0], *args)
 
 
 def _trial_from(workers, orders, view, lr, steps, order, later):
     "The same trial made by a worker, while others make those that may follow"
-    workers.begin((lr, order), _trial_there, lr, steps, order)
-    for other in range(order + 1, orders): workers.begin((lr, other), _trial_there, lr, STEPS, other)
-    for rate in later: workers.begin((rate, order), _trial_there, rate, steps, order)
+    workers.begin((lr, order), _trial_in_worker, lr, steps, order)
+    for other in range(order + 1, orders): workers.begin((lr, other), _trial_in_worker, lr, STEPS, other)
+    for rate in later: workers.begin((rate, order), _trial_in_worker, rate, steps, order)
     trial = workers.take((lr, order))
     if trial is None: return None
     announce(view, [lr]*steps, f'training at {lr:.0e}:')
@@ -220,12 +220,12 @@ def _copied(task):
     return copy.deepcopy((task.model.state_dict(), task.optimizer.state_dict()))
 
 # %% ../../nbs/engine/07a_verify.ipynb #fdc49714
-def _training_there(thing, lr, copied): return run_training(thing[0], lr, thing[1], copied)
+def _training_in_worker(thing, lr, copied): return run_training(thing[0], lr, thing[1], copied)
 
 
 def _training_from(workers, lr, copied, later):
     "The same training made by a worker, while others make those that may follow"
-    for rate in (lr, *later): workers.begin(rate, _training_there, rate, copied)
+    for rate in (lr, *later): workers.begin(rate, _training_in_worker, rate, copied)
     return workers.take(lr) or (None, None)
 
 # %% ../../nbs/engine/07a_verify.ipynb #9a6ba00b

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'SWEEP', 'TRAIN', 'COMMANDS', 'split_flags', 'run_split', 'init_config_flags', 'run_init_config', 'Failed',
-           'done_already', 'lr_finder_flags', 'with_keys', 'write_keys', 'run_lr_finder', 'train_flags', 'run_train',
-           'parser_of', 'sentence', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
+           'done_already', 'lr_finder_flags', 'write_keys', 'run_lr_finder', 'train_flags', 'run_train', 'parser_of',
+           'sentence', 'run', 'split', 'init_config', 'lr_finder', 'train', 'main']
 
 # %% ../../nbs/project/17_commands.ipynb #c9c65db1
 import errno, os, signal, sys
@@ -139,7 +139,7 @@ def lr_finder_flags(parser):
                         help='write the rate into the file of --config, which keeps its comments')
 
 # %% ../../nbs/project/17_commands.ipynb #620e7f7b
-def with_keys(path,  # YAML file
+def _with_keys(path,  # YAML file
               values:dict,  # values by key
              ) -> str:
     "The text of a file with some values changed and all comments kept; `UsageError` where that cannot be done"
@@ -155,7 +155,7 @@ def write_keys(path,  # YAML file
               ):
     "Change some values of a file and keep its comments"
     from lrfinder_nb.core.files import write_file
-    text = with_keys(path, values)
+    text = _with_keys(path, values)
     write_file(path, 'the settings', lambda f: f.write(text.encode()))
     for key, value in values.items(): success(f'{key} is {value} in {path}')
 
@@ -165,7 +165,7 @@ def run_lr_finder(args):
     config = settings_of(args)
     if done_already(args, config, args.devices): return
     from lrfinder_nb.project.search import find_lr
-    if args.write: with_keys(args.config, {'optimizer.lr': .1, 'training.batch_size': 1})
+    if args.write: _with_keys(args.config, {'optimizer.lr': .1, 'training.batch_size': 1})
     found = find_lr(config, args.find_batch_size, args.verify, sys.stdout.isatty())
     if int(os.environ.get('RANK', 0)): return
     if not args.write:
