@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lrfinder_nb import finder_for
+
 os.environ.update(HF_HUB_OFFLINE='1', TRANSFORMERS_OFFLINE='1', WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
 COLUMNS = 'sweep', 'verify', 'train', 'restored', 'processes'
 HELD = {}
@@ -68,3 +70,13 @@ def weights(model): return [p.detach().clone() for p in model.parameters()]
 
 
 def equal(a, b): return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b))
+
+
+def check_verify(trainer):
+    "Short and whole trainings of a Trainer give an answer and leave its weights as they were"
+    before = weights(trainer.model)
+    finder = finder_for(trainer).range_test(progress=False).verify(progress=False)
+    assert finder.trials and finder.rung == 'verified'
+    finder.verify(epochs=1, most=2, progress=False)
+    assert finder.rung == 'trained in full' and len(finder.trials.trainings) == 2
+    assert equal(before, weights(trainer.model))

@@ -5,7 +5,7 @@ import torch
 MISSING = 'transformers is not installed: make test-neighbours installs it'
 transformers = pytest.importorskip('transformers', reason=MISSING)
 
-from conftest import Rows, equal, weights  # noqa: E402
+from conftest import Rows, check_verify, equal, weights  # noqa: E402
 
 from lrfinder_nb import finder_for  # noqa: E402
 
@@ -192,12 +192,7 @@ def test_a_sweep_leaves_no_trace(tmp_path):
 
 def test_verify_short_and_whole(tmp_path, held):
     held('transformers', 'verify')
-    t = trainer(tmp_path)
-    before = weights(t.model)
-    finder = finder_for(t).range_test(progress=False).verify(progress=False)
-    assert finder.trials and finder.rung == 'verified'
-    finder.verify(epochs=1, most=2, progress=False)
-    assert equal(before, weights(t.model)) and len(finder.trials.trainings) == 2
+    check_verify(trainer(tmp_path))
 
 
 def test_a_subclass_with_its_own_loss_and_counts(tmp_path):

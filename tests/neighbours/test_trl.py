@@ -7,7 +7,7 @@ peft = pytest.importorskip('peft', reason=MISSING)
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from conftest import equal, weights  # noqa: E402
+from conftest import check_verify, equal, weights  # noqa: E402
 from datasets import Dataset, disable_progress_bars  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 
@@ -69,9 +69,4 @@ def test_training_after_the_sweep_is_that_with_the_rate_set_by_hand(tmp_path, he
 
 def test_verify(tmp_path, held):
     held('trl', 'verify')
-    t = sft(tmp_path)
-    before = weights(t.model)
-    finder = finder_for(t).range_test(progress=False).verify(progress=False)
-    assert finder.rung == 'verified'
-    finder.verify(epochs=1, most=2, progress=False)
-    assert finder.rung == 'trained in full' and equal(before, weights(t.model))
+    check_verify(sft(tmp_path))
