@@ -121,6 +121,29 @@ def strict(curve, tmp_path, monkeypatch):
     server.shutdown()
 
 
+# empty messages that follow a question whose answer comes after `delay` milliseconds
+SENT = """async delay => {
+  const [{render, recorded}, data] = await Promise.all(['front.js', 'frames.js'].map(f => import(new URL(f, location))))
+  const model = recorded(data.default), answer = model.save_changes.bind(model), el = document.createElement('div')
+  const pause = () => new Promise(done => setTimeout(done, 300))
+  let sent = 0
+  Object.assign(model, {send: () => sent += 1, save_changes: () => setTimeout(answer, delay)})
+  document.body.append(el)
+  render({model, el})
+  await pause()      // it asks for its width first
+  sent = 0
+  el.querySelector('input[type=range]').dispatchEvent(new Event('input'))
+  await pause()
+  return sent }"""
+
+
+def test_an_open_question_is_followed_by_one_empty_message(new_page, strict):
+    page = new_page()
+    page.goto(strict)
+    page.locator('.lrx-rate').wait_for()
+    assert [page.evaluate(SENT, delay) for delay in (0, 100)] == [0, 1]
+
+
 def test_strict_policy_and_no_kernel(strict, curve, new_page, shots):
     "A page with recorded frames works under a strict policy, and offers nothing that needs a kernel"
     page = new_page()
