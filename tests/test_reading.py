@@ -61,11 +61,13 @@ def fastest(f):
     return min(once() for _ in range(10))
 
 
-@pytest.mark.parametrize('n, limit', [(100, .05), (5000, .05), (10_000, .15)])
+@pytest.mark.parametrize('n', [100, 5000, 10_000])
 @pytest.mark.parametrize('hi', [1, -6.9])
-def test_an_interval_is_cheap(n, hi, limit):
+def test_an_interval_is_cheap(n, hi):
+    "An interval takes about ten times as long as a fit of its 200 resampled curves, thinned to at most a few hundred points"
     a = analyse(LossCurve(np.logspace(-7, hi, n), bowl(n).losses))
-    assert fastest(lambda: suggest.interval(a.trend, a.kept, a.rule)) < limit
+    fits = fastest(lambda: [suggest.smooth(bowl(500).losses, .9) for _ in range(200)])
+    assert fastest(lambda: suggest.interval(a.trend, a.kept, a.rule)) < 20*fits
 
 
 @pytest.mark.parametrize('rule', sorted(RULES))

@@ -83,6 +83,12 @@ def waves(n=2000):
     return tensors(x, (x[:, :1]*3).sin()*x[:, 1:], 64)
 
 
+def heavy_tails(n=2000, d=8):
+    "A linear regression whose noise has a finite mean and no variance"
+    x = torch.randn(n, d)
+    return tensors(x, x @ torch.randn(d, 1) + torch.distributions.StudentT(1.5).sample((n, 1)), 32)
+
+
 def noise_pictures(n=20_000, classes=10, batch_size=64):
     "Pictures of noise with labels drawn at random"
     return tensors(torch.randn(n, 1, 8, 8), torch.randint(0, classes, (n,)), batch_size)
@@ -132,6 +138,12 @@ LEARNED = {
     'ill-conditioned line': (lambda: mlp(8, 1), optim.SGD, lambda: line(spread=2.), squares),
     'noisy line': (lambda: mlp(8, 1), optim.Adam, lambda: line(noise=1.), squares),
     'waves': (lambda: mlp(2, 64, 64, 1), optim.Adam, waves, squares),
+    'batches of one, sgd': (lambda: mlp(64, 64, 10), optim.SGD, written(1), cross_entropy),
+    'batches of one, adamw': (lambda: mlp(64, 32, 32, 10), optim.AdamW, written(1), cross_entropy),
+    'batches of one, gru': (Rows, optim.Adam, written(1), cross_entropy),
+    'batches of two, adamw': (lambda: mlp(64, 64, 10), optim.AdamW, written(2), cross_entropy),
+    'batches of two, sgd': (lambda: mlp(64, 64, 10), optim.SGD, written(2), cross_entropy),
+    'heavy tails': (lambda: mlp(8, 1), optim.SGD, heavy_tails, squares),
 }
 NOT_LEARNED = {
     'relabelled, mlp with adam': (lambda: mlp(64, 64, 10), optim.Adam, relabelled, cross_entropy),
@@ -143,6 +155,8 @@ NOT_LEARNED = {
                                   cross_entropy),
     'relabelled, large batches': (lambda: centred(64, 48, 10), optim.Adam, lambda: relabelled(batch_size=512),
                                   cross_entropy),
+    'noise, regression in batches of one': (lambda: centred(10, 48, 1), optim.SGD, lambda: noise_targets(batch_size=1),
+                                            squares),
     'noise, mlp with adam': (lambda: mlp(64, 64, 10), optim.Adam, noise_pictures, cross_entropy),
     'noise, mlp with sgd': (lambda: mlp(64, 64, 10), optim.SGD, noise_pictures, cross_entropy),
     'noise, normalised mlp': (lambda: mlp(64, 64, 10, norm=True), momentum, noise_pictures, cross_entropy),
@@ -179,6 +193,17 @@ def test_what_cannot_be_learned_has_none(name):
     with pytest.raises(NoSuggestion): finder.suggestion
     finder.verify(loader, progress=False)
     with pytest.raises(NoSuggestion): finder.suggestion
+
+
+def test_batches_of_one_sample_give_a_rate_that_trains():
+    "Without a slower pass the rates were 2e-2 to 4e-2, where the loss after two epochs is two to five times the best"
+    lrs = []
+    for seed in range(3):
+        set_seed(seed)
+        model = mlp(64, 64, 10)
+        finder = LRFinder(model, optim.Adam(model.parameters()), cross_entropy)
+        lrs.append(finder.range_test(written(1)(), progress=False).suggestion.lr)
+    assert 2e-3 < sorted(lrs)[1] < 2e-2, lrs
 
 
 def test_an_output_without_a_gradient_is_refused_at_once():

@@ -62,12 +62,14 @@ def fresh(task, seed):
 def plain(curve):
     "A curve as lists"
     return curve and dict(lrs=curve.lrs.tolist(), losses=curve.losses.tolist(), ended=curve.ended,
-                          coarse=plain(curve.coarse), steps=(curve.ran_on or {}).get('num_iter'))
+                          coarse=plain(curve.coarse), before=curve.ran_on.get('steps_before', 0))
 
 
 def curve_of(kept):
     "The curve of such lists"
-    return kept and LossCurve(kept['lrs'], kept['losses'], kept['ended'], coarse=curve_of(kept['coarse']))
+    if kept:
+        ran_on = dict(steps_before=kept['before'])
+        return LossCurve(kept['lrs'], kept['losses'], kept['ended'], ran_on=ran_on, coarse=curve_of(kept['coarse']))
 
 
 def single(task, seed, num_iter):

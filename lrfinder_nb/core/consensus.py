@@ -22,13 +22,19 @@ from .spread import TABLE, Spread, outliers
 from .suggest import Analysis, analyse, rule_rates
 
 # %% ../../nbs/core/10_consensus.ipynb #f3fbea8f
+def _pace(curve):
+    "Decades from its first rate to the second, of a curve"
+    return float(np.log10(curve.lrs[1]/curve.lrs[0])) if len(curve) > 1 else 0.
+
+
 def _aligned(curves):
-    "The curves from the largest of their first rates on: second passes begin where their quick passes say"
-    first = max(c.lrs[0] for c in curves)
-    def later(c):
-        k = int(np.searchsorted(c.lrs, first))
-        return replace(c, lrs=c.lrs[k:], losses=c.losses[k:]) if 0 < k < len(c) else c
-    return [later(c) for c in curves]
+    "The curves from the largest of their first rates on, at the rates that the quickest of them visits"
+    first, widest = max(c.lrs[0] for c in curves), max(map(_pace, curves))
+    def shared(c):
+        start, pace = int(np.searchsorted(c.lrs, first)), _pace(c)
+        part = slice(start if start < len(c) else 0, None, max(1, round(widest/pace)) if pace else 1)
+        return replace(c, lrs=c.lrs[part], losses=c.losses[part])
+    return [shared(c) for c in curves]
 
 
 def _side_by_side(curves, n):

@@ -28,7 +28,7 @@ class InStep(local):
     def __exit__(self, *error): self.depth -= 1
 
 
-IN_STEP = InStep()
+IN_STEP = InStep()  # entered by each step while it computes its loss
 
 
 def hold():
