@@ -17,7 +17,7 @@ def answer(read):
 
 
 def steps_of(curve):
-    return len(curve) + curve.ran_on.get('steps_before', 0)
+    return len(curve) + curve.ran_on.get('steps_before', len(curve.coarse or ()))
 
 
 def one_sweep(num_iter, task, seed):

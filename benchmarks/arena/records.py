@@ -62,7 +62,7 @@ def fresh(task, seed):
 def plain(curve):
     "A curve as lists"
     return curve and dict(lrs=curve.lrs.tolist(), losses=curve.losses.tolist(), ended=curve.ended,
-                          coarse=plain(curve.coarse), before=curve.ran_on.get('steps_before', 0))
+                          coarse=plain(curve.coarse), before=curve.ran_on.get('steps_before', len(curve.coarse or ())))
 
 
 def curve_of(kept):

@@ -128,9 +128,11 @@ def fine_lrs(curve:LossCurve,  # a quick pass
     return top*10**(np.arange(min(first, last - round(PACE)), last + 1)/PACE)
 
 # %% ../../nbs/core/11_coarse.ipynb #6cd3fd23
-SLOWER, LATER = 4, 3  # times the steps for each decade of a third pass, times the loss at which it stops
+SLOWER = 4  # times the steps for each decade of a third pass
+LATER = 3  # times the loss at which a third pass stops
 NOISY = .05  # share of the loss; less noise hides no descent
-FEW, SURE = 500, 20.  # fewer samples must show a descent of so many standard errors
+# fewer samples must show a descent of so many standard errors
+FEW, SURE = 500, 20.
 
 
 def _hidden(analysis):

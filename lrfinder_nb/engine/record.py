@@ -54,7 +54,9 @@ def record(task:Task,  # what is trained
     try: ended = run_pass(task, lrs, rows, view, stopping, diverge_threshold)
     finally:
         if rows:
-            ran_on = _ran_on(task, num_iter=before + len(lrs), **dict(steps_before=before) if before else {})
+            # said where there was more than the quick pass
+            more = dict(steps_before=before) if before > len(coarse or ()) else {}
+            ran_on = _ran_on(task, num_iter=before + len(lrs), **more)
             keep(LossCurve(*zip(*rows), ended, step_mode, diverge_threshold, ran_on, coarse))
     return ended
 

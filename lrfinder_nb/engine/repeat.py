@@ -38,7 +38,7 @@ SAME = ('the weights were the same in every run, so the spread tells of batches 
         'pass a function that makes a fresh model and optimizer to learn the rest')
 
 
-def _swept_steps(curve): return len(curve) + curve.ran_on.get('steps_before', 0)
+def _swept_steps(curve): return len(curve) + curve.ran_on.get('steps_before', len(curve.coarse or ()))
 
 # %% ../../nbs/engine/09_repeat.ipynb #6295fd10
 def _notes(runs):
