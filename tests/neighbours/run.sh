@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the libraries whose objects finder_for takes beside the environment $1, which lends them torch, and run their tests.
+# Install the libraries whose objects finder_for takes beside the environment $1, which lends them torch, and run their tests;
+# with `install` as $2, only install them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 lender=${1:-.venv}
@@ -16,6 +17,7 @@ environment() {     # name, options of pip, file of requirements
 
 environment neighbours '-c constraints.txt' tests/neighbours/requirements.txt
 environment fastai --no-deps tests/neighbours/requirements-fastai.txt
+if [ "${2:-}" = install ]; then exit; fi
 export PYTHONPATH=$PWD OMP_NUM_THREADS=1 NEIGHBOURS_TABLE=$PWD/docs/data/neighbours.json
 "$lender-neighbours/bin/python" -m pytest tests/neighbours --ignore tests/neighbours/test_fastai.py
 "$lender-fastai/bin/python" -W ignore -m pytest tests/neighbours/test_fastai.py tests/neighbours/test_recipes.py
