@@ -206,6 +206,33 @@ def test_batches_of_one_sample_give_a_rate_that_trains():
     assert 2e-3 < sorted(lrs)[1] < 2e-2, lrs
 
 
+class Pressed:
+    "A view in which Ctrl-C is pressed after some steps of the third pass"
+    def __init__(self, after): self.after, self.words, self.steps = after, [], 0
+
+    def begin(self, lrs, words, coarse=None): self.words.append(words)
+
+    def point(self, lr, loss):
+        self.steps += len(self.words) == 3
+        if self.steps == self.after: raise KeyboardInterrupt
+
+    def finish(self, curve, error): pass
+
+
+@pytest.mark.parametrize('after', [1, 60])
+@pytest.mark.parametrize('optimizer', [optim.Adam, optim.SGD])
+def test_a_third_pass_can_be_stopped(optimizer, after):
+    "What the second pass found stays; where it found nothing, the sentence says that the third one was stopped"
+    set_seed(0)
+    model, loader, view = mlp(64, 64, 10), written(1)(), Pressed(after)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    finder = LRFinder(model, optimizer(model.parameters(), lr=1e-3), cross_entropy)
+    finder.range_test(loader, progress=view)
+    assert len(view.words) == 3
+    assert 'it was stopped' in finder.problem or finder.curve.ended == 'diverged' and finder.suggestion
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_an_output_without_a_gradient_is_refused_at_once():
     model = mlp(64, 10)
     loss_fn = lambda output, target: cross_entropy(output.detach(), target)
