@@ -240,3 +240,21 @@ def test_no_rate_is_said():
     none = consensus([LossCurve([1e-3, 1e-2], [1., 1.])])
     with pytest.raises(NoSuggestion, match='none of the 1 runs suggests a rate'):
         fit_one_cycle(model, opt, loss_fn, dl, max_lr=none, progress=False)
+
+
+class Claims:
+    "A loader with fewer or more batches than it says"
+    def __init__(self, loader, length): self.loader, self.length = loader, length
+
+    def __len__(self): return self.length
+
+    def __iter__(self): return iter(self.loader)
+
+
+@pytest.mark.parametrize('claimed, warned', [(8, False), (5, False), (11, True)])
+def test_a_loader_with_fewer_batches_than_it_says_is_named(claimed, warned, recwarn):
+    model, opt, loss_fn, dl = small()
+    fit_one_cycle(model, opt, loss_fn, Claims(dl, claimed), max_lr=.1, epochs=3, progress=False)
+    said = [str(w.message) for w in recwarn if 'fewer batches than it says' in str(w.message)]
+    assert bool(said) == warned
+    assert not said or 'an epoch made 8 of 11 steps' in said[0]

@@ -27,7 +27,7 @@ from .checkpoint import Resumed, fresh_workers, load_checkpoint, save_checkpoint
 from .device import channels_last, check_device, place
 from .evaluate import evaluate
 from .history import History, Record
-from .plan import Plan, check_data, facts_of, steps_of
+from .plan import Plan, check_data, check_epoch, facts_of, steps_of
 from .rates import OneCycle, Rates, check_schedule
 
 # %% ../../nbs/train/04_one_cycle.ipynb #0bf3ad84
@@ -140,10 +140,8 @@ def _epoch(run, now):
             bad = _step(run, now, batches)
             if bad is not None: return bad
             if looks and run.ends(): break
-    if i >= 0: return run.record.fetch()
-    raise ValueError(f"the loader is empty: {type(run.train_dl).__name__} says that it holds "
-                     f"{len(run.train_dl)} batches and yields none in epoch {len(run.record.rows) + 1}; "
-                     "pass one that can be read again")
+    if run.ending is None or i < 0: check_epoch(run.train_dl, i + 1, run.steps, len(run.record.rows) + 1)
+    return run.record.fetch()
 
 # %% ../../nbs/train/04_one_cycle.ipynb #44e31c85
 def _alone(step):
