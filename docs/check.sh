@@ -25,7 +25,7 @@ step 'the notebooks run'
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2      # one thread each: two that spin for two cores are slower than none
 
 step 'the tests'
-OMP_NUM_THREADS=1 pytest -rs -n 2 --dist loadfile --ignore tests/browser --ignore tests/test_kernel.py
+OMP_NUM_THREADS=1 pytest -rs -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/browser --ignore tests/test_kernel.py
 
 step 'the tests in browsers and kernels, one at a time'
 pytest -rs tests/browser tests/test_kernel.py

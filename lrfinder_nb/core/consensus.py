@@ -145,13 +145,19 @@ def _plain(c):
     runs = {n: None if a.problem else a.found.lr for n, a in zip(c.names, c.runs)}
     return dict(lr=lr, interval=interval, problem=c.problem, settings=c.settings, **stats,
                 runs=runs, failed=c.failed, outliers=c.outliers)
+def _brief(a): return a.found.symptom or a.problem
+
+
 def _rows(c):
     "The runs and their centre, as rows of (run, rate, how it ended, a remark)"
     s, outliers = c.spread, c.outliers
-    # the head of the table says it
-    said = [a.problem for a in c.runs[:1]] if not s else []
+    # the head of the table says the first one
+    said = {_brief(a) for a in c.runs[:1]} if not s else set()
     def rate(a):
-        if a.problem: return 'no rate' if a.problem in said else a.problem
+        if a.problem and _brief(a) in said: return f'no rate: {_brief(a)}'
+        if a.problem:
+            said.add(_brief(a))
+            return a.problem
         return ('at least ' if a.found.at_least else '') + f'{a.found.lr:.1e}'
     rows = [(n, rate(a), a.curve.ended, 'outlier' if n in outliers else '') for n, a in zip(c.names, c.runs)]
     if not s: return rows
