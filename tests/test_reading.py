@@ -210,3 +210,14 @@ def test_any_curve_gives_a_rate_within_its_interval_or_a_cause(curve, rule, skip
 def check_sentence(e):
     "The refusal names a symptom and a remedy, in one sentence"
     assert e.symptom and '\n' not in str(e) and any(w in str(e) for w in ('raise', 'lower', 'let', 'pass', 'check'))
+
+
+def test_losses_that_become_skewed_around_one_mean_give_no_rate():
+    "Six in ten losses become smaller and the others larger, so that medians fall and the mean stays"
+    lrs, apart = np.logspace(-4, 0, 600), np.linspace(0, 1, 600)
+    def sweep(seed):
+        rng = np.random.default_rng(seed)
+        large = rng.random(600) < .4
+        return LossCurve(lrs, 2 + apart*np.where(large, 2.25, -1.5) + .2*rng.standard_normal(600))
+    refused = [bool(analyse(sweep(seed)).problem) for seed in range(40)]
+    assert sum(refused) > 20

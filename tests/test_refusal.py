@@ -208,7 +208,7 @@ def test_batches_of_one_sample_give_a_rate_that_trains():
 
 class Pressed:
     "A view in which Ctrl-C is pressed after some steps of the third pass"
-    def __init__(self, after): self.after, self.words, self.steps = after, [], 0
+    def __init__(self, after): self.after, self.words, self.steps, self.diverge_threshold = after, [], 0, 4.
 
     def begin(self, lrs, words, coarse=None): self.words.append(words)
 
@@ -228,7 +228,7 @@ def test_a_third_pass_can_be_stopped(optimizer, after):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     finder = LRFinder(model, optimizer(model.parameters(), lr=1e-3), cross_entropy)
     finder.range_test(loader, progress=view)
-    assert len(view.words) == 3
+    assert len(view.words) == 3 and view.diverge_threshold == 12
     assert 'it was stopped' in finder.problem or finder.curve.ended == 'diverged' and finder.suggestion
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 

@@ -140,15 +140,14 @@ def _hidden(analysis):
     t, ran_on = analysis.trend, analysis.curve.ran_on
     if not t.cut or t.noise < NOISY*abs(start_level(t.losses[:t.cut])): return False
     if analysis.problem: return True
-    samples = len(analysis.curve)*(ran_on.get('batch_size') or FEW)*ran_on.get('accumulation_steps', 1)
-    read = t[analysis.kept]
-    return samples < FEW and largest_drop(read.values, read.errors) < SURE
+    size, read = ran_on.get('batch_size'), t[analysis.kept]
+    few = size and len(analysis.curve)*size*ran_on.get('accumulation_steps', 1) < FEW
+    return bool(few) and largest_drop(read.values, read.errors) < SURE
 
 # %% ../../nbs/core/11_coarse.ipynb #b9c81374
-def slower_lrs(curve:LossCurve,  # a second pass
+def slower_lrs(curve:LossCurve,  # a second pass that ended by itself
               ) -> np.ndarray|None:
     "Rates of a third pass, four times slower, where noise hides what the second should show; None elsewhere"
-    if curve.ended in ('stopped', 'exhausted'): return None
     analysis = analyse(curve)
     if not _hidden(analysis): return None
     top, below = COARSE_RANGE[1], 1 if analysis.problem else 0

@@ -20,19 +20,20 @@ from .refuse import NoSuggestion
 from .rules import minimum_divisor
 from .spread import TABLE, Spread, outliers
 from .suggest import Analysis, analyse, rule_rates
+from .trend import decade_steps
 
 # %% ../../nbs/core/10_consensus.ipynb #f3fbea8f
-def _pace(curve):
-    "Decades from its first rate to the second, of a curve"
-    return float(np.log10(curve.lrs[1]/curve.lrs[0])) if len(curve) > 1 else 0.
+def _step(curve):
+    "Decades from the first rate of a curve to its second; 0 where there is none"
+    return float(decade_steps(curve.lrs[:2])[0]) if len(curve) > 1 else 0.
 
 
 def _aligned(curves):
     "The curves from the largest of their first rates on, at the rates that the quickest of them visits"
-    first, widest = max(c.lrs[0] for c in curves), max(map(_pace, curves))
+    first, widest = max(c.lrs[0] for c in curves), max(map(_step, curves))
     def shared(c):
-        start, pace = int(np.searchsorted(c.lrs, first)), _pace(c)
-        part = slice(start if start < len(c) else 0, None, max(1, round(widest/pace)) if pace else 1)
+        start, step = int(np.searchsorted(c.lrs, first)), _step(c)
+        part = slice(start if start < len(c) else 0, None, round(widest/step) if step else 1)
         return replace(c, lrs=c.lrs[part], losses=c.losses[part])
     return [shared(c) for c in curves]
 
@@ -145,6 +146,8 @@ def _plain(c):
     runs = {n: None if a.problem else a.found.lr for n, a in zip(c.names, c.runs)}
     return dict(lr=lr, interval=interval, problem=c.problem, settings=c.settings, **stats,
                 runs=runs, failed=c.failed, outliers=c.outliers)
+
+
 def _brief(a): return a.found.symptom or a.problem
 
 

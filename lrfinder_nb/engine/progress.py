@@ -87,6 +87,9 @@ def announce(view,  # a view, or None
              lrs,  # rates of the pass that begins, shape (n,)
              words:str,  # what the pass is for
              coarse=None,  # the quick pass before this one, a `LossCurve`
+            diverge_threshold:float|None=None,  # times the smallest loss, where
+                                                # this pass stops
             ):
-    "Tell `view` that a pass begins, if it wants to know"
+    "Tell `view` that a pass begins and where it stops, if it wants to know"
+    if diverge_threshold and hasattr(view, 'diverge_threshold'): view.diverge_threshold = diverge_threshold
     if hasattr(view, 'begin'): view.begin(lrs, words, coarse)

@@ -72,15 +72,14 @@ def swept_lrs(start_lr:float|None,  # first rate, or None
     return sweep_lrs(**given, step_mode=step_mode) if given or step_mode != 'exp' else None
 
 # %% ../../nbs/engine/07_record.ipynb #2267d48c
-def _one_pass(task, keep, view, stopping, diverge_threshold, lrs, words, coarse=None, before=0):
+def _one_pass(task, keep, view, stopping, lrs, words, diverge_threshold, coarse=None, before=0):
     "A pass over `lrs`: (its curve, how it ended)"
     found = []
     def keep_it(curve):
         found.append(curve)
         keep(curve)
-    announce(view, lrs, words, coarse)
-    limits = dict(diverge_threshold=diverge_threshold, coarse=coarse, before=before)
-    ended = record(task, lrs, keep_it, view, stopping, **limits)
+    announce(view, lrs, words, coarse, diverge_threshold)
+    ended = record(task, lrs, keep_it, view, stopping, 'exp', diverge_threshold, coarse, before)
     if not found: return None, 'stopped'        # before its first step
     return found[0], 'stopped' if stopping and stopping.is_set() else ended
 
@@ -94,19 +93,19 @@ def coarse_to_fine(task:Task,  # what is trained
                    stopping=None,  # an `Event` that ends the sweep
                    diverge_threshold:float=4.,  # times the smallest loss so far
                   ) -> str:
-    "A quick pass over all rates, then a second one where it matters; returns how the last one ended"
-    one_pass = partial(_one_pass, task, keep, view, stopping, diverge_threshold)
-    coarse, ended = one_pass(coarse_lrs(), 'looking for the range:')
+    "A quick pass over all rates, a second one where it matters, a slow one in noise; returns how the last one ended"
+    one_pass = partial(_one_pass, task, keep, view, stopping)
+    coarse, ended = one_pass(coarse_lrs(), 'looking for the range:', diverge_threshold)
     if ended in LAST: return ended
     steps = len(coarse)
     if ends := other_range(coarse):
-        coarse, ended = one_pass(coarse_lrs(*ends), 'looking for the range:', before=steps)
+        coarse, ended = one_pass(coarse_lrs(*ends), 'looking for the range:', diverge_threshold, before=steps)
         if ended in LAST: return ended
         steps += len(coarse)
-    fine, ended = one_pass(fine_lrs(coarse), 'reading it:', coarse, steps)
+    fine, ended = one_pass(fine_lrs(coarse), 'reading it:', diverge_threshold, coarse, steps)
     lrs = None if ended in LAST else slower_lrs(fine)
     if lrs is None: return ended
-    slower = partial(_one_pass, task, keep, view, stopping, LATER*diverge_threshold)
-    slow, ended = slower(lrs, 'reading it more slowly:', coarse, steps + len(fine))
+    later = LATER*diverge_threshold
+    slow, ended = one_pass(lrs, 'reading it more slowly:', later, coarse, steps + len(fine))
     if slow and analyse(slow).problem and not analyse(fine).problem: keep(fine)
     return ended

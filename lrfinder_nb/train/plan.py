@@ -85,7 +85,7 @@ def check_epoch(train_dl,  # loader of training batches
                          f"and yields none in epoch {epoch}; pass one that can be read again")
     if made < steps:
         warn(f"the loader holds fewer batches than it says: an epoch made {made} of {steps} steps, so the schedule "
-             "ends before its rate is low, and no checkpoint is written; pass a loader whose len() is true")
+             "ends before its rate is low, and no checkpoint is written; pass a loader whose len() counts its batches")
 
 # %% ../../nbs/train/08_plan.ipynb #e8ac4c46
 def check_data(train_dl,  # loader of training batches
