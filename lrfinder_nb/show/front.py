@@ -9,6 +9,7 @@ __all__ = ['LAYERS', 'HIDDEN', 'Front', 'still_html']
 import uuid
 from html import escape
 from importlib.resources import files
+from threading import Lock
 
 import traitlets as T
 
@@ -36,6 +37,7 @@ class Front(anywidget.AnyWidget):
                  **about,  # what seldom changes; `kind`: live, curve or runs
                 ):
         self.holder, self.n, self.uid, self._twin = holder, 0, f'lrx-{uuid.uuid4().hex[:8]}', None
+        self._renewing = Lock()
         super().__init__(about=dict(about, uid=self.uid))
 
     def put(self, reading:dict, **layers):
@@ -62,7 +64,8 @@ class Front(anywidget.AnyWidget):
 
     def renew(self):
         "Bring what a file without a kernel shows up to date, if it was displayed"
-        if self._twin: self._twin.update(self.twin(), raw=True)
+        with self._renewing:      # of two threads, the later one sends what is true now
+            if self._twin: self._twin.update(self.twin(), raw=True)
 
     def show(self):
         "Display the twin and the widget, or print a line where there is no notebook"

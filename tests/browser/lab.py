@@ -266,6 +266,9 @@ class Panel:
         for i in range(1, steps + 1): self.page.mouse.move(*(a + (b - a)*i/steps for a, b in zip(start, end)))
         self.page.mouse.up()
 
-    def rested(self): return self.box.get_attribute('data-rest') == 'true'
+    def rested(self):
+        "Nothing that was moved waits for its answer, or for an interval"
+        return self.box.evaluate("box => box.dataset.rest === 'true' && !('stale' in box.dataset)")
+
     def watch(self): self.box.evaluate(WATCH)
     def seen(self): return self.box.evaluate('box => box.seen')
