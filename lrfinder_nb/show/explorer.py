@@ -166,6 +166,8 @@ class LRExplorer(T.HasTraits):
     def heard(self, asked):
         "Answer a question from the page"
         with self.lock:
+            # what another thread draws before this answers the question before
+            self.front.answers(asked)
             self._width = max(200, min(int(asked.get('width', self._width)), 4000))
             if 'view' in asked: self._view = asked['view']
             if 'settings' in asked:

@@ -48,9 +48,11 @@ class Front(anywidget.AnyWidget):
 
     @T.observe('asked')
     def _asked(self, change):
-        if not change.new: return
-        self.n = change.new.get('n', self.n)
-        self.holder.heard(change.new)
+        if change.new: self.holder.heard(change.new)
+
+    def answers(self, asked:dict):
+        "What is put from now on answers the question `asked`, and those before it"
+        self.n = asked.get('n', self.n)
 
     def become(self, holder, **about):
         "From now on, `holder` answers"
@@ -64,7 +66,8 @@ class Front(anywidget.AnyWidget):
 
     def renew(self):
         "Bring what a file without a kernel shows up to date, if it was displayed"
-        with self._renewing:      # of two threads, the later one sends what is true now
+        # of two threads, the later one sends what is true now
+        with self._renewing:
             if self._twin: self._twin.update(self.twin(), raw=True)
 
     def show(self):

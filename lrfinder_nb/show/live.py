@@ -118,6 +118,7 @@ class Live:
 
     def heard(self, asked):
         "A question from the page, which shows that Stop would be heard"
+        self.front.answers(asked)
         self.can_stop = self.stop is not None and not self.ended
         self.width = int(asked.get('width', self.width))
         if 'stop' in asked.get('do', ()) and self.can_stop: self.stop()
@@ -209,6 +210,7 @@ class LiveTraining:
 
     def heard(self, asked):
         "A question from the page, which shows that Stop would be heard"
+        self.front.answers(asked)
         self.can_stop = self.stop is not None and not self.ended
         if self.width != (width := int(asked.get('width', self.width))):
             self.width = width

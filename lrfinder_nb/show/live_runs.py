@@ -109,6 +109,7 @@ class LiveRuns:
 
     def heard(self, asked):
         "A question from the page, which shows that Stop would be heard"
+        self.front.answers(asked)
         self.can_stop, self.width = not self.ended, int(asked.get('width', self.width))
         if 'stop' in asked.get('do', ()) and self.can_stop: self.stopping = True
         self.tell()

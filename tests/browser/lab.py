@@ -189,7 +189,7 @@ class Notebook:
         "The value of an expression in the kernel"
         return json.loads(ast.literal_eval(self.page.evaluate(ASK, f'__import__("json").dumps({expression})')))
 
-    def until(self, true, what, seconds=10):
+    def until(self, true, what, seconds=SECONDS):
         "Wait until `true()`, which is returned"
         end = time.time() + seconds
         while not (found := true()):

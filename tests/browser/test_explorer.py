@@ -215,7 +215,8 @@ def test_choose_by_hand(first, curve, shots):
     first.page.mouse.click(*first.place(1e-3))
     near = lambda rate: abs(math.log10((first.ask('lr') or 1)/rate)) < .05
     first.notebook.until(lambda: near(1e-3), lambda: first.ask('lr'))
-    assert 'chosen by hand' in first.answer()[1] and 'below the suggestion' in first.box.inner_text()
+    told = lambda: 'chosen by hand' in first.answer()[1] and 'below the suggestion' in first.box.inner_text()
+    first.notebook.until(told, first.box.inner_text)
     first.page.screenshot(path=shots/'explorer-by-hand.png')
     first.pull(first.place(1e-3), first.place(1e-1))
     first.notebook.until(lambda: near(1e-1), lambda: first.ask('by_hand'))
@@ -350,7 +351,7 @@ def test_themes(first, shots):
             there = lambda: page.evaluate('document.body.dataset.jpThemeName') == f'JupyterLab {theme}'
             readable = lambda ink, back, contrast: contrast >= 7 and ink not in inks.values()
             first.notebook.until(lambda: there() and readable(*axis.evaluate(CONTRAST)), 'the theme changes')
-            first.svg.scroll_into_view_if_needed()
+            first.box.scroll_into_view_if_needed()      # the picture in it may be exchanged
             page.locator('#jupyterlab-splash').wait_for(state='hidden')
             page.screenshot(path=shots/f'explorer-{theme.lower()}.png')
             inks[theme] = axis.evaluate(CONTRAST)[0]

@@ -49,9 +49,9 @@ def growing(nb):
     svg.wait_for()
     pictures = set()
     grown = lambda: pictures.add(svg.evaluate('e => e.outerHTML')) or len(pictures) >= 2
-    nb.until(grown, 'the picture grows', 20)
+    nb.until(grown, 'the picture grows')
     step = lambda: re.search(r'step (\d+) of 1500: lr', box.inner_text())
-    nb.until(lambda: int((step() or [0, 0])[1]) >= 60, 'enough points to read a rate from', 30)
+    nb.until(lambda: int((step() or [0, 0])[1]) >= 60, 'enough points to read a rate from')
     assert box.locator('progress').count() == 1
     return box
 
@@ -65,7 +65,8 @@ def test_background(nb, shots):
     box.get_by_role('button', name='Stop').click()
     panel = Panel(nb, 'finder', -1)
     panel.rate.wait_for()
-    assert nb.ask('[finder.curve.ended, 5 < len(finder.curve) < 1400, same()]') == ['stopped', True, True]
+    ended = lambda: nb.ask('[finder.curve.ended, 5 < len(finder.curve) < 1400, same()]')
+    nb.until(lambda: ended() == ['stopped', True, True], ended)
     rate = nb.ask("'no suggestion' if finder.problem else f'lr {finder.suggestion.lr:.1e}'")
     twin = nb.twins.last
     told = lambda: panel.rate.text_content() == rate and rate in twin.get_attribute('alt')
@@ -120,7 +121,7 @@ def test_a_training_shows_one_table(lab, new_page, shots):
     lab.write('training.ipynb', SETUP, TRAINING)
     nb = Notebook(lab, new_page(), 'training.ipynb')
     nb.run_all()
-    nb.until(lambda: nb.page.get_by_text('completed after 3 epochs').count(), 'the training ends', 30)
+    nb.until(lambda: nb.page.get_by_text('completed after 3 epochs').count(), 'the training ends')
     nb.page.locator('.jp-OutputArea table').wait_for()
     nb.page.wait_for_timeout(300)
     assert nb.page.locator('.jp-OutputArea table:visible').count() == 1
@@ -153,7 +154,7 @@ def test_runs_grow(lab, new_page, shots):
     nb = Notebook(lab, new_page(), 'repeat.ipynb')
     nb.run_all()
     box = nb.page.locator('.lrx')
-    nb.until(lambda: 'run 2 of 3' in box.inner_text() and box.locator('.of-run').count() == 1, box.inner_text, 30)
+    nb.until(lambda: 'run 2 of 3' in box.inner_text() and box.locator('.of-run').count() == 1, box.inner_text)
     nb.page.screenshot(path=shots/'live-runs.png')
     (lab.folder/'seen').touch()
     nb.page.get_by_text('then: 3', exact=True).wait_for()
