@@ -47,3 +47,24 @@ def test_the_picture_in_the_file_is_the_one_of_the_last_move():
     e.front.renew()
     first.join(10)
     assert len({*sent}) == 2 and sent[-1] == repr(e)
+
+
+def test_what_two_threads_put_is_all_sent():
+    "A sweep in the background puts its last picture while the page is being answered"
+    e, sending, past, sent = explorer(), Event(), Event(), []
+    front, send = e.front, e.front.send_state
+    def slow(key=None):
+        state = front.get_state(key)
+        if not sending.is_set():
+            sending.set()
+            past.wait(.5)      # or until the other has gone past
+        sent.append(state)
+        send(key)
+    front.send_state = slow
+    first = Thread(target=front.put, args=(dict(words='first'),))
+    second = Thread(target=lambda: (front.put(dict(words='second')), past.set()))
+    first.start()
+    assert sending.wait(10)
+    second.start()
+    for thread in (first, second): thread.join(10)
+    assert [state['reading']['words'] for state in sent] == ['first', 'second']

@@ -294,7 +294,7 @@ def _csv(explorer):
     "Hand the points out as a file"
     explorer._files += 1
     curves = dict(zip(explorer.subject.names, explorer.subject.curves))
-    explorer.front.given = dict(n=explorer._files, name='curve.csv', text=as_csv(curves))
+    with explorer.lock: explorer.front.given = dict(n=explorer._files, name='curve.csv', text=as_csv(curves))
 
 
 ACTIONS = {name: getattr(LRExplorer, name) for name in ('reset', 'undo', 'redo')}

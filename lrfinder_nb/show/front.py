@@ -37,12 +37,12 @@ class Front(anywidget.AnyWidget):
                  **about,  # what seldom changes; `kind`: live, curve or runs
                 ):
         self.holder, self.n, self.uid, self._twin = holder, 0, f'lrx-{uuid.uuid4().hex[:8]}', None
-        self._renewing = Lock()
+        self._putting, self._renewing = Lock(), Lock()
         super().__init__(about=dict(about, uid=self.uid))
 
     def put(self, reading:dict, **layers):
         "Show `reading` and `layers`, in one message; what did not change is not sent"
-        with self.hold_sync():
+        with self._putting, self.hold_sync():
             for name, text in layers.items(): setattr(self, name, text)
             self.reading = dict(reading, n=self.n)
 
@@ -57,7 +57,7 @@ class Front(anywidget.AnyWidget):
     def become(self, holder, **about):
         "From now on, `holder` answers"
         self.holder = holder
-        self.about = dict(about, uid=self.uid)
+        with self._putting: self.about = dict(about, uid=self.uid)
 
     def twin(self) -> dict:
         "What a file without a kernel shows, by kind of output"
