@@ -22,7 +22,7 @@ from .bound import LibraryStep
 from ..core.checks import check_count, check_number
 from ..core.curve import LossCurve
 from ..core.schedule import sweep_lrs
-from ..engine.passes import Task, run_pass
+from ..engine.passes import BAD_BATCH, Task, run_pass
 
 # %% ../../nbs/adapters/20_torch_lr_finder.ipynb #1d3204da
 class DataLoaderIter:
@@ -191,6 +191,7 @@ class LRFinder:
         try: ended = run_pass(task, lrs, rows, notes, notes.stopping)
         finally: self.model.to(self.model_device)
         if notes.stopping.is_set(): ended = 'diverged'
+        if ended == BAD_BATCH: ended = 'non-finite'
         limit, ran_on = max(diverge_th, 1.001), dict(num_iter=num_iter)
         self.curve = LossCurve(*zip(*rows), ended, step_mode, limit, ran_on, None)
 

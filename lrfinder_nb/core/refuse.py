@@ -177,6 +177,14 @@ def _no_descent(curve, t, kept):
     return NoSuggestion(f"the loss never fell by more than its noise of {part.noise:.2g} a step (from {first:.3g} "
                         f"to {low:.3g}): {higher}raise num_iter, or check that the model learns", 'never fell')
 
+# %% ../../nbs/core/07_refuse.ipynb #9d92ba01
+def _bad_batch(curve):
+    "Why a sweep over bad data says nothing"
+    at, remedy = f"{len(curve)}, rate {curve.lrs[-1]:.1e}", "check its batch, such as for missing values, and the loss"
+    if len(curve) == 1: said = f"the loss was not finite at once (step {at}), before any weight had changed"
+    else: said = f"the loss is not finite (step {at}), even with the weights that the sweep began with"
+    return NoSuggestion(f"{said}: {remedy}", 'bad batch')
+
 # %% ../../nbs/core/07_refuse.ipynb #5db6c7f7
 def refusal(curve,  # the record of a sweep
             t:Trend,  # its trend
@@ -186,6 +194,7 @@ def refusal(curve,  # the record of a sweep
             diverge_threshold:float,  # times the smallest loss, for divergence
            ) -> 'NoSuggestion|None':
     "Why no rule may read `kept`; None where one may"
+    if 'bad_batch' in curve.ran_on: return _bad_batch(curve)
     enough = kept.stop - kept.start >= MIN_POINTS
     if enough and fell(t, kept) and mean_fell(t[kept]): return _still_falling(curve, t, kept)
     if early := cut_too_early(t, diverge_threshold): return NoSuggestion(early, 'stopped too early')

@@ -16,7 +16,7 @@ from ..core.curve import LossCurve
 from ..core.schedule import sweep_lrs
 from ..core.suggest import analyse
 from .optimizers import check_sweepable
-from .passes import Task, run_pass
+from .passes import BAD_BATCH, Task, run_pass
 from .progress import announce
 from .step import device_of
 
@@ -56,8 +56,10 @@ def record(task:Task,  # what is trained
         if rows:
             # said where there was more than the quick pass
             more = dict(steps_before=before) if before > len(coarse or ()) else {}
+            if ended == BAD_BATCH: more['bad_batch'] = len(rows)
             ran_on = _ran_on(task, num_iter=before + len(lrs), **more)
-            keep(LossCurve(*zip(*rows), ended, step_mode, diverge_threshold, ran_on, coarse))
+            how = 'non-finite' if ended == BAD_BATCH else ended
+            keep(LossCurve(*zip(*rows), how, step_mode, diverge_threshold, ran_on, coarse))
     return ended
 
 # %% ../../nbs/engine/07_record.ipynb #rc000012
@@ -84,7 +86,7 @@ def _one_pass(task, keep, view, stopping, lrs, words, diverge_threshold, coarse=
     return found[0], 'stopped' if stopping and stopping.is_set() else ended
 
 # %% ../../nbs/engine/07_record.ipynb #0e33dd10
-LAST = 'stopped', 'exhausted'  # ends of a pass that no other follows
+LAST = 'stopped', 'exhausted', BAD_BATCH  # ends of a pass that no other follows
 
 
 def coarse_to_fine(task:Task,  # what is trained

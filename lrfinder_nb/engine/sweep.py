@@ -7,6 +7,7 @@ __all__ = ['check_loader', 'check_valid', 'endless', 'group_ratios', 'check_grou
 
 # %% ../../nbs/engine/04_sweep.ipynb #fab55493
 import math
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -148,6 +149,29 @@ def _steps(train_dl, n, accumulation_steps, device, skip=0):
             if short and i == 0: raise _too_short(len(taken), accumulation_steps)
             yield None if short else taken
 
+# %% ../../nbs/engine/04_sweep.ipynb #df928e35
+TOO_LARGE = re.compile(r'\b(nan|inf|infinite|infinity|finite|invalid values|positive[- ]definite|singular|overflow|'
+                       r'domain error|between 0 and 1)\b', re.IGNORECASE)
+
+
+def _too_large(error, model):
+    "Whether an error comes from numbers that are too large to compute with"
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)): return False
+    if isinstance(error, (OverflowError, FloatingPointError, torch.linalg.LinAlgError)): return True
+    if TOO_LARGE.search(f'{error} {error.__cause__}'): return True
+    weights = [p for p in model.parameters() if p.is_floating_point() and p.element_size() > 1]
+    return not all(p.isfinite().all() for p in weights)
+
+# %% ../../nbs/engine/04_sweep.ipynb #ee21bc0f
+def _step_at(step, batches, valid_dl, forgiving):
+    "(loss, None) of a step, or (NaN, the error) where numbers were too large for it"
+    try:
+        loss = step(batches)
+        return (loss if valid_dl is None else validate(step, valid_dl)), None
+    except Exception as error:
+        if not forgiving or not _too_large(error, step.model): raise
+        return torch.tensor(math.nan, device=step.device), error
+
 # %% ../../nbs/engine/04_sweep.ipynb #d8a0e871
 def sweep(step:TrainStep,  # one training step
           train_dl,  # iterable of training batches
@@ -159,24 +183,29 @@ def sweep(step:TrainStep,  # one training step
                                       # None: 1 on the CPU, 10 elsewhere
           skip:int=0,  # batches to leave out before the first step
           group:int|None=None,  # the only group to sweep; None for all
+          suspects:list|None=None,  # gets (batches, error) of a step whose loss
+                                    # is not finite; None: errors are raised
          ):
     "Train one step at each rate; yields (lr, loss) and returns how it ended, such as 'completed'"
     if fetch_every is None: fetch_every = 1 if step.device.type == 'cpu' else 10
     ratios, watch = group_shares(step.optimizer, group), DivergenceWatch(diverge_threshold)
     lrs = [float(lr) for lr in lrs]
-    rates, losses = [], []
+    rates, losses, taken, error = [], [], [], None
     with closing(_steps(train_dl, len(lrs), accumulation_steps, step.device, skip)) as steps:
         for i, (lr, batches) in enumerate(zip(lrs, steps), 1):
             if batches is not None:
                 set_lr(step.optimizer, lr, ratios)
-                loss = step(batches)
+                loss, error = _step_at(step, batches, valid_dl, suspects is not None)
                 rates.append(lr)
-                losses.append(loss if valid_dl is None else validate(step, valid_dl))
-            if losses and (batches is None or len(losses) >= fetch_every or i == len(lrs)):
-                for point in zip(rates, _fetch(losses)):
-                    yield point
-                    if not math.isfinite(point[1]): return 'non-finite'
-                    if watch(point[1]): return 'diverged'
-                rates, losses = [], []
+                losses.append(loss)
+                taken.append((batches, error))
+            if losses and (error or batches is None or len(losses) >= fetch_every or i == len(lrs)):
+                for rate, value, used in zip(rates, _fetch(losses), taken):
+                    yield rate, value
+                    if not math.isfinite(value):
+                        if suspects is not None: suspects.append(used)
+                        return 'non-finite'
+                    if watch(value): return 'diverged'
+                rates, losses, taken = [], [], []
             if batches is None: return 'exhausted'
     return 'completed'
