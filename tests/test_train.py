@@ -223,6 +223,15 @@ def test_compiled(monkeypatch):
     assert seen == [model] and not all(torch.equal(a, b) for a, b in zip(start, model.parameters()))
 
 
+@pytest.mark.filterwarnings('ignore:.*torch.jit')
+def test_a_scripted_model_is_validated():
+    "It takes no hooks, and only metrics need them"
+    model, data = torch.jit.script(nn.Linear(4, 1)), [(torch.randn(8, 4), torch.randn(8, 1))]*4
+    optimizer = torch.optim.SGD(model.parameters())
+    history = fit_one_cycle(model, optimizer, nn.functional.mse_loss, data, data, max_lr=1e-2, epochs=1, progress=False)
+    assert history.ended == 'completed' and history.epochs[0]['valid_loss'] > 0
+
+
 def test_mixed_up():
     "MixUp in training, plain labels in validation"
     set_seed(0)

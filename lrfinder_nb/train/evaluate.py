@@ -136,13 +136,14 @@ class _Measures:
 # %% ../../nbs/train/03_evaluate.ipynb #3ebd8135
 @contextmanager
 def _evaluating(model, see):
-    "The model in eval mode in the block; `see` is called with each of its outputs"
+    "The model in eval mode in the block; `see`, if it is given, is called with each of its outputs"
     modes = [(module, module.training) for module in model.modules()]
-    hook = model.register_forward_hook(lambda module, inputs, output: see(output))
+    # a ScriptModule takes no hook
+    hook = see and model.register_forward_hook(lambda module, inputs, output: see(output))
     model.eval()
     try: yield
     finally:
-        hook.remove()
+        if hook: hook.remove()
         for module, training in modes: module.training = training
 
 # %% ../../nbs/train/03_evaluate.ipynb #640c5a92
@@ -150,7 +151,8 @@ def _pass(step, valid_dl, measures):
     "The sums over a pass: samples, losses, means"
     outputs, dtype = [], torch.float64 if step.device.type == 'cpu' else torch.float32
     sums = torch.zeros(2 + len(measures.means), device=step.device, dtype=dtype)
-    with _evaluating(step.model, outputs.append), judged(step.optimizer):
+    see = outputs.append if measures.metrics else None
+    with _evaluating(step.model, see), judged(step.optimizer):
         for batch in valid_dl:
             outputs.clear()
             loss = step.loss(batch, graded=False)
