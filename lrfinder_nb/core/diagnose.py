@@ -9,6 +9,7 @@ __all__ = ['NOISY', 'NEAR', 'CHECKS', 'Symptom', 'diagnose']
 from dataclasses import dataclass
 
 from .refuse import cut_too_early, exploded, go_on, rises_again
+from .rules import spent
 from .suggest import Analysis
 
 # %% ../../nbs/core/09_diagnose.ipynb #523ca57d
@@ -23,6 +24,7 @@ class Symptom:
 # %% ../../nbs/core/09_diagnose.ipynb #c74e230d
 def never_rose(a):
     if exploded(a.curve, a.trend) or rises_again(a.trend): return ''
+    if spent(a.trend.values[a.kept]) is not None: return ''
     said = "the loss fell and never rose again, so that the largest usable rate was not seen"
     return f"{said}: {go_on(a.curve)}"
 def stopped_too_early(a): return cut_too_early(a.trend, a.diverge_threshold)
