@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -244,6 +245,17 @@ def test_split_of_many_names(tmp_path):
 
 
 # Settings
+
+def test_a_command_that_is_advised_can_be_copied(home, capsys):
+    "Also where a name holds a space"
+    draw(home/'data/my shapes/raw')
+    said = ok(['init-config', 'data/my shapes'], capsys)
+    line = next(l.split('ml-')[1] for l in said.splitlines() if 'ml-split' in l)
+    ok(shlex.split(line), capsys)
+    assert load_split('data/my shapes/splits')
+    said = ok(['lr-finder', '--config', 'configs/my shapes_config.yaml', '--num_iter', '30', '--end_lr', '1'], capsys)
+    assert "ml-train --config 'configs/my shapes_config.yaml' --lr" in said
+
 
 def test_init_config_measures(home, capsys):
     said = ok('init-config data/shapes', capsys)

@@ -10,6 +10,7 @@ __all__ = ['HEAD', 'SWEEP', 'TRAIN', 'COMMANDS', 'split_flags', 'run_split', 'in
 # %% ../../nbs/project/17_commands.ipynb #c9c65db1
 import errno, os, signal, sys
 from pathlib import Path
+from shlex import quote
 
 from .config import UsageError, set_value, to_yaml
 from .flags import Parser, settings_of, with_config
@@ -77,7 +78,7 @@ def _lists_in_words(data):
     split = load_split(data.splits_dir)
     folds = split.made['folds'] if split else 0
     if folds: return f"the lists of {'one fold' if folds == 1 else f'{folds} folds'} are in {data.splits_dir}"
-    return f'there are no lists yet; make them: ml-split --raw_data {data.data_dir} --folds 5'
+    return f'there are no lists yet; make them: ml-split --raw_data {quote(data.data_dir)} --folds 5'
 
 # %% ../../nbs/project/17_commands.ipynb #0dbfda1e
 def run_init_config(args):
@@ -169,7 +170,7 @@ def run_lr_finder(args):
     found = find_lr(config, args.find_batch_size, args.verify, sys.stdout.isatty())
     if int(os.environ.get('RANK', 0)): return
     if not args.write:
-        return log.info(f'Train with it: ml-train --config {args.config} --lr {found.lr:.3g}')
+        return log.info(f'Train with it: ml-train --config {quote(str(args.config))} --lr {found.lr:.3g}')
     values = {'optimizer.lr': float(f'{found.lr:.3g}')}
     if args.find_batch_size: values['training.batch_size'] = found.fingerprint['batch_size']
     write_keys(args.config, values)

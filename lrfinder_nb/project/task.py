@@ -10,6 +10,7 @@ __all__ = ['OPTIMIZERS', 'STAGE', 'fold_lists', 'folds_of', 'check_stages', 'che
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from shlex import quote
 
 import torch
 from torch import nn
@@ -38,7 +39,7 @@ def _split_of(config):
     data, split = config.data, load_split(config.data.splits_dir)
     if split is None:
         raise UsageError(f"there are no lists in '{data.splits_dir}'; "
-                         f"make them with ml-split --raw_data {data.data_dir} --folds 5")
+                         f"make them with ml-split --raw_data {quote(data.data_dir)} --folds 5")
     if data.num_classes and data.num_classes != len(split.classes):
         raise UsageError(f"data.num_classes is {data.num_classes}, and the lists in '{data.splits_dir}' name "
                          f"{len(split.classes)} classes; the settings are for another data set, or a class "
