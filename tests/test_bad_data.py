@@ -40,11 +40,16 @@ def test_a_missing_value_is_not_blamed_on_the_rate(sample, tmp_path):
     found.range_test(data([sample]), progress=False)
     n = sample//32 + 1
     assert found.curve.ended == 'non-finite' and len(found.curve) == n and found.curve.ran_on['bad_batch'] == n
-    with pytest.raises(NoSuggestion, match=f'step {n}, .*check its batch, such as for missing values') as e:
+    with pytest.raises(NoSuggestion, match=f'step {n}, .*check the data, such as for missing values') as e:
         found.suggestion
     assert e.value.symptom == 'bad batch' and before(found.model)
     assert load_curve(found.save(tmp_path/'curve.json')) == found.curve
-    if n > 1: assert 'even with the weights that the sweep began with' in str(e.value)
+    assert 'even with the weights that the sweep began with' in str(e.value)
+
+
+def test_a_missing_value_in_the_validation_data():
+    found = finder().range_test(data(), valid_dl=list(data([3])), progress=False)
+    assert found.diagnosis[0].name == 'bad batch' and 'at once' in found.problem
 
 
 def test_a_missing_value_after_a_long_descent():

@@ -180,9 +180,9 @@ def _no_descent(curve, t, kept):
 # %% ../../nbs/core/07_refuse.ipynb #9d92ba01
 def _bad_batch(curve):
     "Why a sweep over bad data says nothing"
-    at, remedy = f"{len(curve)}, rate {curve.lrs[-1]:.1e}", "check its batch, such as for missing values, and the loss"
-    if len(curve) == 1: said = f"the loss was not finite at once (step {at}), before any weight had changed"
-    else: said = f"the loss is not finite (step {at}), even with the weights that the sweep began with"
+    at, remedy = f"{len(curve)}, rate {curve.lrs[-1]:.1e}", "check the data, such as for missing values, and the loss"
+    soon = ' at once' if len(curve) == 1 else ''
+    said = f"the loss was not finite{soon} (step {at}), even with the weights that the sweep began with"
     return NoSuggestion(f"{said}: {remedy}", 'bad batch')
 
 # %% ../../nbs/core/07_refuse.ipynb #5db6c7f7

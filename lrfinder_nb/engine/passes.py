@@ -19,7 +19,7 @@ from .fingerprint import checked
 from .parallel import ranks, shared, stopped, together, wrapped
 from .state import preserved, set_seed
 from .step import TrainStep
-from .sweep import sweep
+from .sweep import sweep, validate
 
 # %% ../../nbs/engine/06_passes.ipynb #89fe0e68
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ def how_it_failed(task:Task,  # what was trained, put back by now
     with task.preserved(), torch.inference_mode(False), torch.enable_grad():
         if not task.model.training: task.model.train()
         step = task.train_step()
-        try: losses = [step.loss(batch).item() for batch in batches]
+        try:
+            losses = [step.loss(batch).item() for batch in batches]
+            if task.valid_dl is not None: losses.append(validate(step, task.valid_dl).item())
         except Exception: losses = None
     if losses is None and error: raise error
     return 'non-finite' if losses is None or all(map(math.isfinite, losses)) else BAD_BATCH

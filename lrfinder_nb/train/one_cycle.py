@@ -41,7 +41,8 @@ class TrainingDiverged(RuntimeError):
 def _diverged(history, bad, total):
     "What to raise for a loss that is not finite"
     said = (f"the loss was {history.losses[bad]} at step {bad} of {total}, rate {history.lrs[bad]:.1e}; "
-            f"the model is back at the end of epoch {len(history)}: lower max_lr, or set clip=1")
+            f"the model is back at the end of epoch {len(history)}: "
+            "lower max_lr, set clip=1, or check the data for missing values")
     return TrainingDiverged(said, history)
 
 # %% ../../nbs/train/04_one_cycle.ipynb #988406d9
