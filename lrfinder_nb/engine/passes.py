@@ -119,7 +119,7 @@ def how_it_failed(task:Task,  # what was trained, put back by now
                   error=None,  # what the step raised, if it did
                  ) -> str:
     "'non-finite', or `BAD_BATCH` where the loss is not finite without any step; an `error` that comes again is raised"
-    with task.preserved(), torch.inference_mode(False), torch.enable_grad():
+    with task.checked(), task.preserved(), torch.inference_mode(False), torch.enable_grad():
         if not task.model.training: task.model.train()
         step = task.train_step()
         try:
